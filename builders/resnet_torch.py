@@ -1,0 +1,66 @@
+"""resnet_torch: ResNets with torchvision's structure and parameter names.
+
+    conv1 bn1 relu maxpool  layer1.0 ... layer4.2  avgpool flatten fc
+
+torchvision/models/resnet.py; He et al., 2015, arXiv:1512.03385, with the stride on the 3x3 convolution ("v1.5").
+"""
+
+from __future__ import annotations
+
+from typing import List, Tuple
+
+from pydantic import Field
+
+from builders.architecture import Architecture
+from builders.blocks import EXPANSION, Block, Network, Stage, Stem, add_relu, conv_bn, relu
+from spec.layers import Dense, Flatten, Layer, Pooling
+
+
+class ResNetTorch(Architecture):
+    """ResNet-18 to ResNet-152 as torchvision and timm write them."""
+
+    block: Block = "bottleneck"
+    stem: Stem
+    stages: Tuple[Stage, ...] = Field(min_length=1)
+    epsilon: float = Field(gt=0)
+    classes: int = Field(ge=1)
+
+    def expand(self, image: str) -> List[Layer]:
+        network = Network()
+        stem = self.stem
+        tensor = conv_bn(
+            network, image, "conv1", "bn1", stem.filters, stem.kernel, self.epsilon, stem.stride, stem.padding
+        )
+        tensor = relu(network, tensor, "relu")
+        tensor = network.add(Pooling(name="maxpool", inputs=(tensor,), function="max", window=3, stride=2, padding=1))
+        channels = stem.filters
+        for number, stage in enumerate(self.stages, 1):
+            for index in range(stage.blocks):
+                stride = stage.stride if index == 0 else 1
+                tensor = self._block(network, tensor, f"layer{number}.{index}", channels, stage.width, stride)
+                channels = stage.width * EXPANSION[self.block]
+        tensor = network.add(Pooling(name="avgpool", inputs=(tensor,), function="average", window="global"))
+        tensor = network.add(Flatten(name="flatten", inputs=(tensor,), order="NCHW"))
+        network.add(Dense(name="fc", inputs=(tensor,), units=self.classes, bias=True))
+        return network
+
+    def _block(self, network: Network, source: str, scope: str, channels: int, width: int, stride: int) -> str:
+        """A residual block; a 1x1 convolution carries the shortcut where stride or channels change."""
+
+        def step(tensor: str, number: int, filters: int, kernel: int, stride: int = 1) -> str:
+            names = (f"{scope}.conv{number}", f"{scope}.bn{number}")
+            return conv_bn(network, tensor, *names, filters, kernel, self.epsilon, stride, padding=kernel // 2)
+
+        filters = width * EXPANSION[self.block]
+        if self.block == "bottleneck":
+            branch = relu(network, step(source, 1, width, 1), f"{scope}.relu1")
+            branch = relu(network, step(branch, 2, width, 3, stride), f"{scope}.relu2")
+            branch = step(branch, 3, filters, 1)
+        else:
+            branch = relu(network, step(source, 1, width, 3, stride), f"{scope}.relu1")
+            branch = step(branch, 2, filters, 3)
+        shortcut = source
+        if stride != 1 or channels != filters:
+            names = (f"{scope}.downsample.0", f"{scope}.downsample.1")
+            shortcut = conv_bn(network, source, *names, filters, 1, self.epsilon, stride)
+        return add_relu(network, branch, shortcut, f"{scope}.add", f"{scope}.relu")

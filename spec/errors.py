@@ -1,0 +1,62 @@
+"""One exception per stage under one parent; each collects every problem of its stage before it is raised.
+
+A message says: place - what was found - what was wanted - next step. No traceback of these reaches a user.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Iterable, Sequence, Tuple, Union
+
+
+class TransplantFailure(Exception):
+    """Parent of all expected failures.
+
+    Args:
+        problems: one message, or every message of the stage.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Union[str, Sequence[str]]) -> None:
+        self.problems: Tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class UsageError(TransplantFailure):
+    """The command line asks for something that cannot be done, or a file cannot be read or written."""
+
+
+class ConfigError(TransplantFailure):
+    """The YAML, or the graph it describes, is wrong."""
+
+
+class CheckpointError(TransplantFailure):
+    """A checkpoint is missing, damaged, of an unknown format or unsafe to read."""
+
+
+class AuditError(TransplantFailure):
+    """Graph and checkpoint do not fit each other: missing, unused, mis-shaped or non-finite tensors."""
+
+
+class TensorRTError(TransplantFailure):
+    """TensorRT is not there, lacks what is asked, or refused a layer or the build."""
+
+    exit_code = 1
+
+
+class VerificationError(TransplantFailure):
+    """A comparison failed, or nothing could be compared."""
+
+    exit_code = 1
+
+
+def nearest(word: str, known: Iterable[str], count: int = 1) -> Tuple[str, ...]:
+    """The known words most like `word`, best first; empty when none is close."""
+    return tuple(difflib.get_close_matches(word, list(known), n=count, cutoff=0.6))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or an empty string when no known word is close."""
+    matches = nearest(word, known)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
