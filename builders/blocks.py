@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import Literal
 
 from spec.layers import Activation, BatchNorm, Convolution, Elementwise, Layer
-from spec.layers.layer import Pair, PaddingField, Positive
+from spec.layers.layer import PaddingField, Pair, Positive
 
 
 class Network(List[Layer]):

@@ -6,7 +6,7 @@ from typing import ClassVar, Dict, Tuple
 
 from pydantic import Field
 
-from spec.layers.layer import NotNegativePair, Pair, PaddingField, Positive, Slot, WeightedLayer, image
+from spec.layers.layer import NotNegativePair, PaddingField, Pair, Positive, Slot, WeightedLayer, image
 from spec.shapes import Shape, ShapeError, Window, deconvolution_crop, resolve_padding, show
 
 

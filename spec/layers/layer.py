@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Dict, List, NamedTuple, Optional, Sequence, Tu
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
 from typing_extensions import Annotated, Literal
 
-from spec.shapes import Padding, Shape, ShapeError, show
+from spec.shapes import Shape, ShapeError, show
 
 DataType = Literal["float32", "float16", "uint8", "int8", "int32", "bool"]
 FLOATS = ("float32", "float16")

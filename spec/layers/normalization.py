@@ -7,7 +7,7 @@ from typing import ClassVar, Optional, Tuple
 from pydantic import Field, model_validator
 from typing_extensions import Annotated, Literal
 
-from spec.layers.layer import Layer, Number, Numbers, Positive, Slot, WeightedLayer, image
+from spec.layers.layer import Layer, Number, Numbers, Slot, WeightedLayer, image
 from spec.shapes import Shape, ShapeError, show
 
 

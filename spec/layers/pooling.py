@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Optional, Tuple, Union
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from typing_extensions import Annotated, Literal
 
-from spec.layers.layer import Layer, Pair, PaddingField, Positive, image
+from spec.layers.layer import Layer, PaddingField, Pair, Positive, image
 from spec.shapes import Shape, Window, ceil_pooling, resolve_padding
 
 

@@ -1,0 +1,61 @@
+"""Files written whole or not at all: a temporary file beside the target takes its place when all went well."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Iterator, Tuple
+
+from spec.errors import UsageError
+
+_BLOCK = 64 << 20
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all; raises UsageError where it cannot."""
+    with staged(path) as target:
+        write(target, content)
+
+
+def json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def check_writable(directory: Path) -> None:
+    """Makes a directory and proves that a file can be written there, before any long work starts."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be written: {error.strerror}; choose another --output") from None
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[Tuple[Path, int]]:
+    """A temporary file beside PATH that takes its place when the block ends well, and is gone when it does not."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    try:
+        yield path, handle
+        os.fsync(handle)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}; what stood there before still stands") from None
+    finally:
+        os.close(handle)
+        if os.path.exists(name):
+            os.unlink(name)
+
+
+def write(target: Tuple[Path, int], content: Any) -> None:
+    """All of a buffer into a staged file."""
+    view = memoryview(content).cast("B")
+    while view.nbytes:
+        view = view[os.write(target[1], view[:_BLOCK]) :]

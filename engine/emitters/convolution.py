@@ -1,0 +1,105 @@
+"""Emitters of the layers with a kernel or a window. Padding is always spelled out, so no TensorRT rounds its own way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engine.emission import Emission
+from engine.emitters.arithmetic import add_channel_scale
+from spec.layers import Convolution, Deconvolution, Dense, DepthwiseConvolution, Pooling
+from spec.shapes import resolve_padding
+
+
+def convolution(emission: Emission, layer: Convolution, source: Any) -> None:
+    emission.tensors[layer.name] = emission.whole(_convolving(emission, layer, source, layer.groups))
+
+
+def depthwise_convolution(emission: Emission, layer: DepthwiseConvolution, source: Any) -> None:
+    emission.tensors[layer.name] = emission.whole(_convolving(emission, layer, source, groups=source.shape[1]))
+
+
+def _convolving(emission: Emission, layer: Any, source: Any, groups: int) -> Any:
+    kernel = emission.array("kernel", source)
+    bias = [emission.trt.Weights(emission.array("bias", source))] if layer.bias else []
+    added = emission.network.add_convolution_nd(
+        source, kernel.shape[0], layer.kernel, emission.trt.Weights(kernel), *bias
+    )
+    height, width = layer.windows(tuple(source.shape))
+    return emission.setting(
+        added,
+        num_groups=groups,
+        stride_nd=layer.stride,
+        dilation_nd=layer.dilation,
+        pre_padding=(height.before, width.before),
+        post_padding=(height.after, width.after),
+    )
+
+
+def deconvolution(emission: Emission, layer: Deconvolution, source: Any) -> None:
+    """Crops are pre- and post-padding; zeros to append (negative crops) and then the bias are layers of their own."""
+    (top, bottom), (left, right) = layer.crops()
+    extend = min(bottom, right) < 0
+    kernel = emission.array("kernel", source)
+    bias = [emission.trt.Weights(emission.array("bias", source))] if layer.bias and not extend else []
+    added = emission.network.add_deconvolution_nd(
+        source, layer.filters, layer.kernel, emission.trt.Weights(kernel), *bias
+    )
+    emission.setting(
+        added,
+        num_groups=layer.groups,
+        stride_nd=layer.stride,
+        dilation_nd=layer.dilation,
+        pre_padding=(top, left),
+        post_padding=(max(bottom, 0), max(right, 0)),
+    )
+    if not extend:
+        emission.tensors[layer.name] = emission.whole(added)
+        return
+    tensor = emission.part("deconvolution", added)
+    added = emission.network.add_padding_nd(tensor, (0, 0), (max(-bottom, 0), max(-right, 0)))
+    if layer.bias:
+        tensor, shift = emission.part("extended", added), emission.array("bias", source)
+        added = add_channel_scale(emission, tensor, np.ones_like(shift), shift)
+    emission.tensors[layer.name] = emission.whole(added)
+
+
+def dense(emission: Emission, layer: Dense, source: Any) -> None:
+    """n i -> n i 1 1 -> 1x1 convolution -> n o.
+
+    A convolution rather than a matrix product: TensorRT-RTX compiles no FP32 product for Turing, and TensorRT 8's
+    fully connected layer is gone from 10.
+    """
+    kernel = emission.array("kernel", source)
+    units, inputs = kernel.shape
+    bias = [emission.trt.Weights(emission.array("bias", source))] if layer.bias else []
+    image = emission.part("image", emission.reshape(source, (0, inputs, 1, 1)))
+    weights = emission.trt.Weights(kernel)
+    product = emission.part("convolution", emission.network.add_convolution_nd(image, units, (1, 1), weights, *bias))
+    emission.tensors[layer.name] = emission.whole(emission.reshape(product, (0, units)))
+
+
+def pooling(emission: Emission, layer: Pooling, source: Any) -> None:
+    """Max or average pooling with the padding spelled out.
+
+    PyTorch counts its padding in an average but not the pixels that ceil_mode adds behind it, TensorRT counts both or
+    neither; there the counted padding becomes a layer and the rest stays uncounted.
+    """
+    height, width = layer.windows(tuple(source.shape))
+    before, after = (height.before, width.before), (height.after, width.after)
+    counted = bool(layer.count_padding)
+    if layer.ceil and layer.function == "average" and counted:
+        sizes = source.shape[2:]
+        real = [
+            resolve_padding(layer.padding, axis, sizes[axis], window.kernel, window.stride, 1)[1]
+            for axis, window in enumerate((height, width))
+        ]
+        source = emission.part("padded", emission.network.add_padding_nd(source, before, tuple(real)))
+        before, after, counted = (0, 0), tuple(a - r for a, r in zip(after, real)), False
+    kind = emission.trt.PoolingType.MAX if layer.function == "max" else emission.trt.PoolingType.AVERAGE
+    added = emission.network.add_pooling_nd(source, kind, (height.kernel, width.kernel))
+    emission.setting(added, stride_nd=(height.stride, width.stride), pre_padding=before, post_padding=after)
+    if layer.function == "average":
+        emission.setting(added, average_count_excludes_padding=not counted)
+    emission.tensors[layer.name] = emission.whole(added)

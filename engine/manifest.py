@@ -1,0 +1,52 @@
+"""The JSON beside a plan (never inside it): what it was made from, with what, for what; and writing both whole or not."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence
+
+from engine.atomic_file import json_bytes, staged, write
+from engine.network import Definition
+
+_BLOCK = 1 << 20
+
+
+def describe_tensors(definition: Definition, names: Sequence[str]) -> List[Dict[str, Any]]:
+    """Name, shape, dtype and layout of inputs or outputs; a dynamic batch is -1."""
+    graph = definition.graph
+    rows = []
+    for name in names:
+        shape, dtype = graph.tensors[name]
+        layout = graph.inputs[name].layout if name in graph.inputs else "NCHW" if len(shape) == 4 else None
+        rows.append({"name": name, "shape": list(shape), "dtype": dtype, "layout": layout})
+    return rows
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(_BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of_files(paths: Sequence[Path]) -> Dict[str, str]:
+    """Hex digest by file name."""
+    return {path.name: sha256_of_file(path) for path in paths}
+
+
+def write_plan(path: Path, plan: Any, manifest: Mapping[str, Any]) -> Dict[str, Any]:
+    """Writes PATH and PATH.json, each whole or not at all; returns the manifest with the plan's size and sha256.
+
+    Raises:
+        UsageError: the directory cannot be written, or the disk is full; what stood there before still stands.
+    """
+    view = memoryview(plan)
+    head = {"plan": {"file": path.name, "bytes": view.nbytes, "sha256": hashlib.sha256(view).hexdigest()}}
+    complete = dict(head, **manifest)
+    with staged(Path(f"{path}.json")) as manifest_file, staged(path) as plan_file:
+        write(plan_file, view)
+        write(manifest_file, json_bytes(complete))
+    return complete

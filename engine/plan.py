@@ -1,0 +1,108 @@
+"""Definition -> plan: builder configuration, optimisation profile, progress, and the build itself."""
+
+from __future__ import annotations
+
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+
+from engine.network import Definition
+from engine.tensorrt_api import TensorRT
+from spec.errors import TensorRTError, UsageError, did_you_mean
+
+
+class Progress:
+    """What a build tells while it runs; the default says nothing. Phases nest: a phase has a parent or None."""
+
+    def start(self, phase: str, parent: Optional[str], steps: int) -> None:
+        """A phase of so many steps begins."""
+
+    def step(self, phase: str, step: int) -> None:
+        """Step number `step` of a phase is done."""
+
+    def finish(self, phase: str) -> None:
+        """A phase is over."""
+
+
+class PlanOptions(NamedTuple):
+    """What a build may be told.
+
+    Attributes:
+        targets: compute capabilities for TensorRT-RTX (`sm75`, ...); none: its default, every RTX GPU.
+        workspace: bytes of scratch memory at most; None: TensorRT's default.
+    """
+
+    targets: Tuple[str, ...] = ()
+    workspace: Optional[int] = None
+
+
+def build_plan(definition: Definition, options: PlanOptions, progress: Progress) -> Any:
+    """Builds; returns TensorRT's memory block with the plan, readable through the buffer protocol.
+
+    Raises:
+        UsageError: an option that this TensorRT lacks.
+        TensorRTError: the build failed, with TensorRT's own words.
+    """
+    tensorrt, trt_builder = definition.tensorrt, definition.trt_builder
+    config = trt_builder.create_builder_config()
+    config.clear_flag(tensorrt.module.BuilderFlag.TF32)  # fp32 means all 23 bits of the mantissa
+    if options.workspace is not None:
+        config.set_memory_pool_limit(tensorrt.module.MemoryPoolType.WORKSPACE, options.workspace)
+    set_targets(tensorrt, config, options.targets)
+    _add_profile(definition, config)
+    if tensorrt.has("progress monitor"):
+        config.progress_monitor = _make_monitor(tensorrt.module, progress)
+    plan = trt_builder.build_serialized_network(definition.network, config)
+    if plan is None:
+        raise TensorRTError(f"{tensorrt.title} could not build '{definition.graph.name}': {tensorrt.log.take()}")
+    return plan
+
+
+def set_targets(tensorrt: TensorRT, config: Any, targets: Sequence[str]) -> None:
+    """Compute capabilities of a TensorRT-RTX plan; raises UsageError for an unknown one, or on another TensorRT."""
+    if not targets:
+        return
+    tensorrt.require("compute capability targets", "--target")
+    known = known_targets(tensorrt)
+    unknown = [target for target in targets if target not in known]
+    if unknown:
+        hints = [f"'{target}'{did_you_mean(target, known)}" for target in unknown]
+        raise UsageError(f"--target: {tensorrt.title} knows no {', '.join(hints)}; it knows {', '.join(known)}")
+    config.num_compute_capabilities = len(targets)
+    for position, target in enumerate(targets):
+        if not config.set_compute_capability(getattr(tensorrt.module.ComputeCapability, target.upper()), position):
+            raise UsageError(f"--target {target}: {tensorrt.title} refused it: {tensorrt.log.take()}")
+
+
+def known_targets(tensorrt: TensorRT) -> List[str]:
+    """The `smNN` words of this TensorRT-RTX."""
+    return [word.lower() for word in tensorrt.module.ComputeCapability.__members__ if word.startswith("SM")]
+
+
+def _add_profile(definition: Definition, config: Any) -> None:
+    """One optimisation profile with the bounds of a dynamic batch."""
+    batch = definition.graph.batch
+    if batch is None:
+        return
+    profile = definition.trt_builder.create_optimization_profile()
+    for name in definition.graph.inputs:
+        rest = tuple(definition.graph.tensors[name].shape[1:])
+        profile.set_shape(name, (batch.min,) + rest, (batch.opt,) + rest, (batch.max,) + rest)
+    if config.add_optimization_profile(profile) < 0:
+        raise TensorRTError(f"batch {batch.min}/{batch.opt}/{batch.max}: refused: {definition.tensorrt.log.take()}")
+
+
+def _make_monitor(trt: Any, progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: Optional[str], num_steps: int) -> None:
+            progress.start(phase_name, parent_phase or None, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            progress.step(phase_name, step)
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            progress.finish(phase_name)
+
+    return Monitor()

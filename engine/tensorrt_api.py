@@ -1,0 +1,193 @@
+"""Which TensorRT is here, what it can do, and its one logger.
+
+    load("auto") --> TensorRT(module, name, version, log)     has("cast layer"), require("...")
+
+One logger per process: TensorRT keeps the first it is given and ignores later ones.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import logging
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from spec.errors import UsageError
+
+BACKENDS = ("auto", "tensorrt", "tensorrt_rtx")
+
+_NO_GPU_NOISE = re.compile(r"cudaError (35|100)\b|CUDA initialization failure|Unable to determine GPU memory usage")
+"""Without a driver (35) or a device (100) TensorRT repeats this after every message; it says nothing of the network."""
+
+_log = logging.getLogger("tensorrt")
+
+
+class Capability(NamedTuple):
+    """Something not every TensorRT has: the attribute that proves it, and which versions have it, for people."""
+
+    attribute: str
+    versions: str
+
+
+CAPABILITIES: Dict[str, Capability] = {
+    "cast layer": Capability("INetworkDefinition.add_cast", "TensorRT 8.6 and newer"),
+    "explicit batch flag": Capability("NetworkDefinitionCreationFlag.EXPLICIT_BATCH", "TensorRT 8.5 to 10.16"),
+    "gelu activation": Capability("ActivationType.GELU_ERF", "TensorRT 10.0 and newer"),
+    "progress monitor": Capability("IProgressMonitor", "TensorRT 10.0 and newer"),
+    "compute capability targets": Capability("IBuilderConfig.set_compute_capability", "TensorRT-RTX"),
+    "layer metadata": Capability("ILayer.metadata", "TensorRT 8.6 and newer"),
+}
+
+
+class TensorRT:
+    """One TensorRT Python module with its logger.
+
+    Attributes:
+        module: `tensorrt` or `tensorrt_rtx`.
+        name: the module's name.
+        version: for example `8.5.3.1`.
+        log: what TensorRT said, see `MessageLog`.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.module, self.name, self.version = module, module.__name__, str(module.__version__)
+        self.log = MessageLog()
+        self.logger = _make_logger(module, self.log)
+
+    @property
+    def title(self) -> str:
+        return f"{'TensorRT-RTX' if self.is_rtx else 'TensorRT'} {self.version}"
+
+    @property
+    def is_rtx(self) -> bool:
+        return self.name == "tensorrt_rtx"
+
+    def has(self, capability: str) -> bool:
+        """Whether this TensorRT has a row of CAPABILITIES."""
+        found = self.module
+        for part in CAPABILITIES[capability].attribute.split("."):
+            found = getattr(found, part, None)
+            if found is None:
+                return False
+        return True
+
+    def require(self, capability: str, wanted_by: str) -> None:
+        """Refuses in one sentence what this TensorRT lacks."""
+        if not self.has(capability):
+            versions = CAPABILITIES[capability].versions
+            raise UsageError(f"{wanted_by}: {self.title} has no {capability}; {versions} has it")
+
+
+class MessageLog:
+    """The errors TensorRT logged since they were last taken; everything also goes to Python's `logging`."""
+
+    def __init__(self) -> None:
+        self._errors: List[str] = []
+
+    def add(self, level: int, text: str) -> None:
+        if _NO_GPU_NOISE.search(text):
+            level = logging.DEBUG
+        if level >= logging.ERROR:
+            self._errors.append(text)
+            level = logging.INFO  # an error becomes part of our own message, which says it once, with the layer's name
+        _log.log(level, text)
+
+    def take(self) -> str:
+        """TensorRT's own words for what just failed."""
+        words = "; ".join(_without_source(text) for text in self._errors)
+        self._errors.clear()
+        return words or "it gave no reason"
+
+
+def _without_source(text: str) -> str:
+    """Drops `[network.cpp::addScale::123] Error Code 3:` from the front of a message."""
+    return re.sub(r"^\[?[\w.]+::[^\]]*\]\s*|Error Code \d+: (\w+ )?Error \(?", "", text).strip()
+
+
+def load(backend: str = "auto") -> TensorRT:
+    """The TensorRT to use; `auto` is `tensorrt` where it is installed and a GPU answers, else `tensorrt_rtx`.
+
+    Raises:
+        UsageError: neither is installed, or the one asked for is not.
+    """
+    wanted = ["tensorrt", "tensorrt_rtx"] if backend == "auto" else [backend]
+    if backend == "auto" and not gpu_count():
+        wanted = ["tensorrt_rtx"]
+    for name in wanted:
+        found = _loaded.get(name) or _import(name)
+        if found is not None:
+            _loaded[name] = found
+            return found
+    raise UsageError(f"{' and '.join(wanted)} cannot be imported; pip install {_PACKAGES[wanted[-1]]}")
+
+
+_PACKAGES = {"tensorrt": "tensorrt (needs a GPU to build)", "tensorrt_rtx": "tensorrt-rtx (builds without a GPU)"}
+_loaded: Dict[str, TensorRT] = {}
+
+
+def _import(name: str) -> Optional[TensorRT]:
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise UsageError(f"{name} is installed but needs the module '{error.name}'") from None
+        return None
+    except ImportError as error:
+        raise UsageError(f"{name} is installed but cannot be loaded: {error}") from None
+    return TensorRT(module)
+
+
+def gpu_count() -> int:
+    """CUDA devices that the driver answers for; 0 without a driver."""
+    count = ctypes.c_int(0)
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            driver = ctypes.CDLL(library)
+        except OSError:
+            continue
+        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+            return count.value
+    return 0
+
+
+def _make_logger(module: Any, log: MessageLog) -> Any:
+    severity = module.ILogger.Severity
+    levels = {
+        severity.INTERNAL_ERROR: logging.ERROR,
+        severity.ERROR: logging.ERROR,
+        severity.WARNING: logging.WARNING,
+        severity.INFO: logging.INFO,
+        severity.VERBOSE: logging.DEBUG,
+    }
+
+    class Logger(module.ILogger):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+
+        def log(self, severity: Any, text: str) -> None:
+            log.add(levels.get(severity, logging.DEBUG), text)
+
+    return Logger()
+
+
+_DTYPES: Tuple[Tuple[str, str], ...] = (
+    # our name, trt.DataType's; an own table, since trt.nptype fails on TensorRT 8.5 with numpy 1.24 and newer
+    ("float32", "FLOAT"),
+    ("float16", "HALF"),
+    ("int8", "INT8"),
+    ("int32", "INT32"),
+    ("uint8", "UINT8"),
+    ("bool", "BOOL"),
+)
+
+
+def trt_dtype(module: Any, dtype: str) -> Any:
+    """trt.DataType of one of our dtype names."""
+    return getattr(module.DataType, dict(_DTYPES)[dtype])
+
+
+def dtype_name(dtype: Any) -> str:
+    """Our name of a trt.DataType, or TensorRT's where we have none."""
+    word = str(dtype).rsplit(".", 1)[-1]
+    return {trt: ours for ours, trt in _DTYPES}.get(word, word)
