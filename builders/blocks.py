@@ -1,4 +1,4 @@
-"""The blocks that networks are made of, each a few verbs on a Network: they append layers and return a tensor's name."""
+"""The blocks that networks are made of, verbs on a Network: each appends layers and returns the last tensor's name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import Literal
 
 from spec.layers import Activation, BatchNorm, Convolution, Elementwise, Layer
-from spec.layers.layer import PaddingField, Pair, Positive
+from spec.layers.fields import PaddingField, Pair, Positive
 
 
 class Network(List[Layer]):
@@ -33,7 +33,7 @@ class Stage(BaseModel):
     """Blocks of one width; the first one strides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    blocks: Positive
+    blocks: Positive = Field(le=1000)
     width: Positive = Field(description="filters inside a block; a bottleneck puts out four times as many")
     stride: Positive
 

@@ -16,16 +16,17 @@ from typing_extensions import Literal
 from builders.architecture import Architecture
 from builders.blocks import Network, Stage, add_relu, conv_bn, relu
 from spec.layers import Concatenation, Dense, Layer, Padding, Pooling, Reduce, Softmax
+from spec.layers.fields import Positive, PositiveNumber
 
 
 class Skip(BaseModel):
     """A long shortcut behind a stage: NAME_pool, NAME_concat, NAME_conv, NAME_bn, NAME_relu."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str
+    name: str = Field(min_length=1)
     source: str = Field(description="the tensor it starts from")
     pool: Literal["max", "average"]
-    window: int = Field(ge=1, description="of the pooling, and its stride")
+    window: Positive = Field(description="of the pooling, and its stride")
 
 
 class SkipStage(Stage):
@@ -37,10 +38,10 @@ class SkipStage(Stage):
 class ResNetKeras(Architecture):
     """ResNet50, 101 and 152 (version 1) of keras.applications."""
 
-    stem_filters: int = Field(ge=1)
+    stem_filters: Positive
     stages: Tuple[SkipStage, ...] = Field(min_length=1)
-    epsilon: float = Field(gt=0)
-    classes: int = Field(ge=1)
+    epsilon: PositiveNumber
+    classes: Positive
 
     def expand(self, image: str) -> List[Layer]:
         network = Network()

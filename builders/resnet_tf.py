@@ -1,6 +1,7 @@
 """resnet_tf: a modified ResNet written in TensorFlow, with SAME padding throughout and concatenated shortcuts.
 
-    stem/conv stem/bn stem/relu  pool_max + pool_avg -> pool_concat  stage1/unit1 ... stage4/unit3  global_pool logits prob
+    stem/conv stem/bn stem/relu  pool_max + pool_avg -> pool_concat  stage1/unit1 ... stage4/unit3
+    global_pool logits prob
 
 Where a unit strides, its shortcut concatenates the max- and the average-pooled input before the projection.
 """
@@ -14,6 +15,7 @@ from pydantic import Field
 from builders.architecture import Architecture
 from builders.blocks import Network, Stage, Stem, add_relu, conv_bn, relu
 from spec.layers import Concatenation, Dense, Layer, Pooling, Reduce, Softmax
+from spec.layers.fields import Positive, PositiveNumber
 
 
 class ResNetTF(Architecture):
@@ -21,8 +23,8 @@ class ResNetTF(Architecture):
 
     stem: Stem
     stages: Tuple[Stage, ...] = Field(min_length=1)
-    epsilon: float = Field(gt=0)
-    classes: int = Field(ge=1)
+    epsilon: PositiveNumber
+    classes: Positive
 
     def expand(self, image: str) -> List[Layer]:
         network = Network()

@@ -27,6 +27,10 @@ class UsageError(TransplantFailure):
     """The command line asks for something that cannot be done, or a file cannot be read or written."""
 
 
+class MissingFramework(UsageError):
+    """The source framework that a reference needs is not installed; recorded activations need none."""
+
+
 class ConfigError(TransplantFailure):
     """The YAML, or the graph it describes, is wrong."""
 
@@ -41,6 +45,12 @@ class AuditError(TransplantFailure):
 
 class TensorRTError(TransplantFailure):
     """TensorRT is not there, lacks what is asked, or refused a layer or the build."""
+
+    exit_code = 1
+
+
+class DeviceError(TransplantFailure):
+    """The GPU or its driver reports an error."""
 
     exit_code = 1
 

@@ -9,7 +9,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tu
 
 from spec.errors import ConfigError, did_you_mean
 from spec.inputs import adapt_inputs
-from spec.layers import Layer, Slot, TensorType
+from spec.layers import Layer, Slot, TensorType, WeightedLayer
 from spec.model import Batch, InputSpec, ModelSpec
 from spec.shapes import ShapeError
 
@@ -42,17 +42,18 @@ def build_graph(model: ModelSpec, layers: Sequence[Layer]) -> Graph:
         ConfigError: with every problem found; a layer behind a broken one is not reported a second time.
     """
     inputs = {name: TensorType(shape, model.inputs[name].dtype) for name, shape in model.input_shapes().items()}
-    problems = _input_problems(model) + _name_problems(model, layers)
     connected = adapt_inputs(model, _with_default_inputs(model, layers))
+    problems = _input_problems(model) + _name_problems(model, connected)
     tensors, shape_problems = _infer(inputs, connected)
-    problems += shape_problems or _use_problems(model, connected, tensors)
+    problems += shape_problems + _output_problems(model, connected)
+    problems = problems or _unread_problems(model, connected)
     if problems:
         raise ConfigError(problems)
     return Graph(model.name, dict(model.inputs), tuple(connected), tuple(model.outputs), tensors, model.batch)
 
 
 def _input_problems(model: ModelSpec) -> List[str]:
-    """A batch of -1 without bounds, and channel counts that preprocessing does not fit."""
+    """A batch of -1 without bounds."""
     problems = []
     for name, spec in model.inputs.items():
         place = model.place("inputs", name)
@@ -60,17 +61,16 @@ def _input_problems(model: ModelSpec) -> List[str]:
             problems.append(
                 f"{place}: input '{name}': its batch is -1; say batch: {{min: 1, opt: 8, max: 32}}, or a number"
             )
-        if spec.preprocessing is not None and spec.layout is None:
-            problems.append(f"{place}: input '{name}': preprocessing is for images (four axes and a layout)")
     return problems
 
 
 def _name_problems(model: ModelSpec, layers: Sequence[Layer]) -> List[str]:
     problems, seen = [], {name: model.place("inputs", name) for name in model.inputs}
     for layer in layers:
-        if layer.name in seen:
-            problems.append(f"{layer.place}: layer '{layer.name}': the name is taken at {seen[layer.name]}; rename one")
-        seen[layer.name] = layer.place
+        for name in layer.tensor_names:
+            if name in seen:
+                problems.append(f"{layer.place}: layer '{layer.name}': '{name}' is taken at {seen[name]}; rename one")
+            seen.setdefault(name, layer.place)
     return problems
 
 
@@ -88,46 +88,68 @@ def _with_default_inputs(model: ModelSpec, layers: Sequence[Layer]) -> List[Laye
 def _infer(inputs: Dict[str, TensorType], layers: Sequence[Layer]) -> Tuple[Dict[str, TensorType], List[str]]:
     tensors, problems = dict(inputs), []
     broken: Set[str] = set()
-    later = {layer.name for layer in layers}
+    later = {name for layer in layers for name in layer.tensor_names}
     for layer in layers:
         unknown = [name for name in layer.inputs if name not in tensors and name not in broken]
         if unknown or broken.intersection(layer.inputs):
-            broken.add(layer.name)
+            broken.update(layer.tensor_names)
             problems += [_unknown_input(layer, name, tensors, later) for name in unknown]
             continue
         try:
             arguments = [tensors[name] for name in layer.inputs]
             made = layer.outputs(arguments)
-            layer.slots(*(tensor.shape for tensor in arguments))
+            slots = layer.slots(*(tensor.shape for tensor in arguments))
         except ShapeError as error:
-            broken.add(layer.name)
+            broken.update(layer.tensor_names)
             problems.append(f"{layer.place}: layer '{layer.name}': {error}")
             continue
         tensors.update(made)
+        problems += _role_problems(layer, [slot.role for slot in slots])
     return tensors, problems
 
 
 def _unknown_input(layer: Layer, name: str, tensors: Dict[str, TensorType], later: Set[str]) -> str:
-    hint = "; it is made further down, move it up" if name in later else did_you_mean(name, tensors)
+    hint = did_you_mean(name, tensors)
+    if name in layer.tensor_names:
+        hint = "; that is this layer itself"
+    elif name in later:
+        hint = "; it is made further down, move it up"
     return f"{layer.place}: layer '{layer.name}': no tensor '{name}' to read{hint}"
 
 
-def _use_problems(model: ModelSpec, layers: Sequence[Layer], tensors: Dict[str, TensorType]) -> List[str]:
-    """Outputs that do not exist, inputs and layers that nothing reads: each is a mistake in the description."""
-    read = {name for layer in layers for name in layer.inputs} | set(model.outputs)
-    problems = [
-        f"{model.place('outputs', position)}: outputs: no layer '{name}'{did_you_mean(name, tensors)}"
-        for position, name in enumerate(model.outputs)
-        if name not in tensors
+def _role_problems(layer: Layer, roles: Sequence[str]) -> List[str]:
+    """Names in `tensors` for roles that the layer does not have, which no checkpoint tensor would ever be read for."""
+    given = layer.tensors if isinstance(layer, WeightedLayer) else {}
+    return [
+        f"{layer.place}: layer '{layer.name}': tensors: no role '{role}'{did_you_mean(role, roles)}; "
+        f"this {layer.type} has {', '.join(roles) or 'none'}"
+        for role in given
+        if role not in roles
     ]
-    for layer in layers:
-        if not read.intersection({layer.name, f"{layer.name}/indices"}):
-            problems.append(
-                f"{layer.place}: layer '{layer.name}': nothing reads it and it is no output; remove or name it"
-            )
-    for name in model.inputs:
-        if name not in read:
-            problems.append(f"{model.place('inputs', name)}: input '{name}': no layer reads it")
-        if name in model.outputs:
-            problems.append(f"{model.place('outputs')}: outputs: '{name}' is an input")
+
+
+def _output_problems(model: ModelSpec, layers: Sequence[Layer]) -> List[str]:
+    """Outputs that no layer makes, that are inputs, or that stand twice."""
+    made = [name for layer in layers for name in layer.tensor_names]
+    problems = []
+    for position, name in enumerate(model.outputs):
+        place = model.place("outputs", position)
+        if name in model.inputs:
+            problems.append(f"{place}: outputs: '{name}' is an input")
+        elif name not in made:
+            problems.append(f"{place}: outputs: no layer '{name}'{did_you_mean(name, made)}")
+        elif name in model.outputs[:position]:
+            problems.append(f"{place}: outputs: '{name}' stands twice")
     return problems
+
+
+def _unread_problems(model: ModelSpec, layers: Sequence[Layer]) -> List[str]:
+    """Inputs and layers that nothing reads: each is a mistake in the description, or follows from another one."""
+    read = {name for layer in layers for name in layer.inputs} | set(model.outputs)
+    return [
+        f"{model.place('inputs', name)}: input '{name}': no layer reads it" for name in model.inputs if name not in read
+    ] + [
+        f"{layer.place}: layer '{layer.name}': nothing reads it and it is no output; remove or name it"
+        for layer in layers
+        if not read.intersection(layer.tensor_names)
+    ]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Annotated, Literal
 
-from spec.layers.layer import Number, Numbers
+from spec.layers.fields import Flag, Integer, Names, Number, Numbers, Positive
 from spec.shapes import Shape
 
 
@@ -26,13 +27,19 @@ class Preprocessing(_Section):
     scale: Number = 1.0
     mean: Numbers = (0.0,)
     std: Numbers = (1.0,)
-    swap_channels: bool = Field(False, description="reverse the channel order: an RGB image for a BGR network, or back")
+    swap_channels: Flag = Field(False, description="reverse the channel order: an RGB image for a BGR network, or back")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "Preprocessing":
+        if 0 in self.std:
+            raise ValueError(f"std {list(self.std)} divides by zero")
+        return self
 
 
 class InputSpec(_Section):
     """One input of the engine, as the user's pipeline feeds it."""
 
-    shape: Tuple[int, ...] = Field(min_length=2, max_length=8, description="with the batch first; -1: see `batch`")
+    shape: Tuple[Integer, ...] = Field(min_length=2, max_length=8, description="with the batch first; -1: see `batch`")
     dtype: Literal["uint8", "float32", "float16"]
     layout: Optional[Literal["NHWC", "NCHW"]] = Field(None, description="of an image; needed for inputs of four axes")
     preprocessing: Optional[Preprocessing] = None
@@ -43,15 +50,26 @@ class InputSpec(_Section):
             raise ValueError(f"shape {list(self.shape)} must be positive; only the batch in front may be -1")
         if (len(self.shape) == 4) != (self.layout is not None):
             raise ValueError("an input of four axes needs layout: NHWC or NCHW, any other has none")
+        if self.preprocessing is not None and self.layout is None:
+            raise ValueError("preprocessing is for images (four axes and a layout)")
+        for key in ("mean", "std"):
+            count = len(getattr(self.preprocessing, key)) if self.preprocessing else 1
+            if count not in (1, self.channels):
+                raise ValueError(f"preprocessing.{key} has {count} numbers, the image has {self.channels} channels")
         return self
+
+    @property
+    def channels(self) -> int:
+        """Length of the channel axis of an image, of the last axis of anything else."""
+        return self.shape[1] if self.layout == "NCHW" else self.shape[-1]
 
 
 class Batch(_Section):
     """A dynamic batch: the sizes the engine must take and the one it is tuned for."""
 
-    min: int = Field(ge=1)
-    opt: int = Field(ge=1)
-    max: int = Field(ge=1)
+    min: Positive
+    opt: Positive
+    max: Positive
 
     @model_validator(mode="after")
     def _ordered(self) -> "Batch":
@@ -63,7 +81,7 @@ class Batch(_Section):
 class WeightsSpec(_Section):
     """Where the numbers come from, and what of it is left behind on purpose."""
 
-    path: str = Field(description="file, TensorFlow prefix or directory; relative to the YAML file")
+    path: str = Field(min_length=1, description="file, TensorFlow prefix or directory; relative to the YAML file")
     key: Optional[str] = Field(
         None, description="PyTorch: where in the file the state_dict lies, for example state_dict"
     )
@@ -74,21 +92,44 @@ class WeightsSpec(_Section):
     average: Optional[str] = Field(
         None, description="take NAME/<average> instead of NAME where it exists: ExponentialMovingAverage"
     )
-    ignore: Tuple[str, ...] = Field((), description="glob patterns of tensors that are left behind")
+    ignore: Names = Field((), description="glob patterns of tensors that are left behind")
+
+
+class ReferenceSpec(_Section):
+    """How to get the source framework's own activations; exactly one of the first four."""
+
+    graph: Optional[str] = Field(None, description="TensorFlow: a .meta or frozen .pb; variables come from weights.path")
+    keras: Optional[str] = Field(None, description="Keras: a full model, .keras or .h5")
+    callable: Optional[str] = Field(
+        None, description="PyTorch: module:function that returns the torch.nn.Module; it gets the weights of weights.path"
+    )
+    activations: Optional[str] = Field(None, description="what `run.py record` wrote, .safetensors")
+    feed: Literal["raw", "preprocessed"] = Field(
+        "raw", description="whether the source model takes the input as the engine does, or after our preprocessing"
+    )
+    tensors: Dict[str, str] = Field(default_factory=dict, description="our layer: the reference's own tensor name")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ReferenceSpec":
+        given = [key for key in ("graph", "keras", "callable", "activations") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs one of graph, keras, callable, activations; has {' and '.join(given) or 'none'}")
+        return self
 
 
 class ModelSpec(_Section):
     """One model: what goes in, which layers, which weights, what comes out."""
 
-    name: str = Field(pattern=r"^[\w.-]+$", description="names the output directory")
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="names the output directory")
     description: str = ""
-    inputs: Annotated[Dict[str, InputSpec], Field(min_length=1)]
+    inputs: Dict[Annotated[str, MinLen(1)], InputSpec] = Field(min_length=1)
     batch: Optional[Batch] = Field(None, description="makes the batch dynamic")
     weights: WeightsSpec
-    outputs: Tuple[str, ...] = Field(min_length=1, description="layers whose tensors the engine returns")
+    outputs: Names = Field(min_length=1, description="layers whose tensors the engine returns")
     sample: Optional[str] = Field(
         None, description="the sample script that can write the checkpoint: `run.py sample NAME`"
     )
+    reference: Optional[ReferenceSpec] = Field(None, description="what every layer is compared with")
     precision: Literal["fp32"] = "fp32"
     architecture: str = Field(description="a row of builders.ARCHITECTURES, whose own keys stand beside this one")
     _options: Any = PrivateAttr(None)
@@ -108,7 +149,11 @@ class ModelSpec(_Section):
     @property
     def weights_path(self) -> Path:
         """The checkpoint, relative to the YAML file where it is not absolute."""
-        return (self._path.parent / self.weights.path).resolve()
+        return self.beside(self.weights.path)
+
+    def beside(self, path: str) -> Path:
+        """A path of the YAML file, relative to it where it is not absolute."""
+        return (self._path.parent / path).resolve()
 
     def place(self, *keys: Any) -> str:
         """`file:line` of a key, or of the nearest key above it."""
@@ -129,4 +174,4 @@ class ModelSpec(_Section):
         return self
 
 
-__all__: List[str] = ["Batch", "InputSpec", "ModelSpec", "Preprocessing", "WeightsSpec"]
+__all__: List[str] = ["Batch", "InputSpec", "ModelSpec", "Preprocessing", "ReferenceSpec", "WeightsSpec"]

@@ -1,4 +1,4 @@
-"""The layer vocabulary: LAYERS maps the word a YAML file uses to the class that knows its keys, shape rule and slots."""
+"""The layer vocabulary: LAYERS maps the word of a YAML file to the class that knows its keys, shape rule and slots."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from typing import ClassVar, Dict, Optional, Tuple
 from pydantic import Field, model_validator
 from typing_extensions import Literal
 
-from spec.layers.layer import Axis, Layer, Number, Slot, WeightedLayer, axis_number, image
+from spec.layers.fields import Axis, Flag, Number
+from spec.layers.layer import Layer, Slot, WeightedLayer, axis_number, image
 from spec.shapes import Shape
 
 NEEDS: Dict[str, Tuple[str, ...]] = {
@@ -43,7 +44,7 @@ class Activation(Layer):
     beta: Optional[Number] = None
     minimum: Optional[Number] = Field(None, description="clip: lower bound")
     maximum: Optional[Number] = Field(None, description="clip: upper bound")
-    approximate: Optional[bool] = Field(None, description="gelu: the tanh formula (true) or the exact one (false)")
+    approximate: Optional[Flag] = Field(None, description="gelu: the tanh formula (true) or the exact one (false)")
 
     @model_validator(mode="after")
     def _parameters(self) -> "Activation":
@@ -63,10 +64,10 @@ class Activation(Layer):
 
 
 class ParametricRelu(WeightedLayer):
-    """x where x > 0, alpha * x elsewhere, alpha learned per channel (or per element). He et al., 2015, arXiv:1502.01852."""
+    """x where x > 0, alpha * x elsewhere, alpha learned per channel or element. He et al., 2015, arXiv:1502.01852."""
 
     type: ClassVar[str] = "prelu"
-    shared: bool = Field(True, description="one slope a channel (PyTorch; Keras shared_axes=[1, 2]), or one an element")
+    shared: Flag = Field(True, description="one slope a channel (PyTorch; Keras shared_axes=[1, 2]), or one an element")
 
     def output_shape(self, shape: Shape) -> Shape:
         return image(shape)

@@ -7,19 +7,8 @@ from typing import ClassVar, Dict, Optional, Sequence, Tuple
 from pydantic import Field, model_validator
 from typing_extensions import Literal
 
-from spec.layers.layer import (
-    FLOATS,
-    Axis,
-    DataType,
-    Layer,
-    Numbers,
-    Positive,
-    Slot,
-    TensorType,
-    WeightedLayer,
-    axis_number,
-    axis_numbers,
-)
+from spec.layers.fields import Axis, Flag, Numbers, Positive
+from spec.layers.layer import FLOATS, DataType, Layer, Slot, TensorType, WeightedLayer, axis_number, axis_numbers
 from spec.shapes import Shape, ShapeError, broadcast, show
 
 AXIS_LETTERS = "abcdefgh"
@@ -46,7 +35,7 @@ class Reduce(Layer):
     type: ClassVar[str] = "reduce"
     function: Literal["mean", "sum", "product", "max", "min"]
     axes: Tuple[Axis, ...] = Field(min_length=1)
-    keep_dims: bool = Field(False, description="whether the reduced axes stay, with length 1")
+    keep_dims: Flag = Field(False, description="whether the reduced axes stay, with length 1")
 
     def output_shape(self, shape: Shape) -> Shape:
         axes = axis_numbers(self.axes, len(shape))
@@ -60,7 +49,7 @@ class ArgMax(Layer):
 
     type: ClassVar[str] = "argmax"
     axis: Axis = "c"
-    keep_dims: bool = False
+    keep_dims: Flag = False
 
     def output_shape(self, shape: Shape) -> Shape:
         axis = axis_number(self.axis, len(shape))
@@ -76,13 +65,17 @@ class TopK(Layer):
     type: ClassVar[str] = "top_k"
     k: Positive
     axis: Axis = "c"
-    largest: bool = True
+    largest: Flag = True
 
     def output_shape(self, shape: Shape) -> Shape:
         axis = axis_number(self.axis, len(shape))
         if self.k > shape[axis]:
             raise ShapeError(f"k = {self.k} of the {shape[axis]} elements along axis '{self.axis}'")
         return tuple(shape[:axis]) + (self.k,) + tuple(shape[axis + 1 :])
+
+    @property
+    def tensor_names(self) -> Tuple[str, ...]:
+        return (self.name, f"{self.name}/indices")
 
     def outputs(self, inputs: Sequence[TensorType]) -> Dict[str, TensorType]:
         values = super().outputs(inputs)

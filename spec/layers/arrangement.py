@@ -6,21 +6,10 @@ from math import prod
 from typing import ClassVar, List, Optional, Tuple
 
 from pydantic import Field, model_validator
-from typing_extensions import Annotated, Literal
+from typing_extensions import Literal
 
-from spec.layers.layer import (
-    FLOATS,
-    Axis,
-    Layer,
-    NotNegative,
-    Number,
-    Pair,
-    Positive,
-    SidesField,
-    axis_number,
-    axis_numbers,
-    image,
-)
+from spec.layers.fields import Axis, Integer, NotNegative, Number, Pair, Positive, SidesField
+from spec.layers.layer import FLOATS, Layer, axis_number, axis_numbers, image
 from spec.shapes import Shape, ShapeError, show
 
 MOVABLE = FLOATS + ("int32",)
@@ -38,6 +27,8 @@ class Concatenation(Layer):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         axis = axis_number(self.axis, len(shapes[0]))
+        if len({len(shape) for shape in shapes}) > 1:
+            raise ShapeError(f"{', '.join(show(shape) for shape in shapes)} have different numbers of axes")
         rest = {tuple(shape[:axis]) + tuple(shape[axis + 1 :]) for shape in shapes}
         if len(rest) > 1:
             raise ShapeError(f"{', '.join(show(shape) for shape in shapes)} differ beside axis '{self.axis}'")
@@ -64,7 +55,7 @@ class Reshape(Layer):
 
     type: ClassVar[str] = "reshape"
     accepts: ClassVar[Tuple[str, ...]] = MOVABLE
-    shape: Tuple[int, ...] = Field(
+    shape: Tuple[Integer, ...] = Field(
         min_length=1, max_length=7, description="without the batch, in `order`; one may be -1"
     )
     order: Optional[Order] = Field(None, description="NHWC: TensorFlow, Keras; NCHW: PyTorch. Needed for images")
@@ -74,7 +65,8 @@ class Reshape(Layer):
         count, known = prod(shape[1:]), prod(size for size in self.shape if size != -1)
         free = self.shape.count(-1)
         if min(self.shape) < -1 or 0 in self.shape or free > 1 or count % known or (not free and count != known):
-            raise ShapeError(f"{show(shape)} does not reshape to N x {show(self.shape)}")
+            wanted = " x ".join("?" if size == -1 else str(size) for size in self.shape)
+            raise ShapeError(f"{show(shape)} does not reshape to N x {wanted}")
         return (shape[0],) + tuple(count // known if size == -1 else size for size in self.shape)
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -183,7 +175,7 @@ class Gather(Layer):
 
 
 class Resize(Layer):
-    """An image at another size. Coordinates and rounding follow ONNX's words; frameworks disagree, so they must be said.
+    """An image at another size. Coordinates and rounding follow ONNX's words and have no default: frameworks disagree.
 
     Keras UpSampling2D and tf.image.resize (TF 2) are half_pixel, tf.compat.v1 asymmetric, PyTorch bilinear half_pixel
     or align_corners; PyTorch nearest is asymmetric with rounding floor.
@@ -194,9 +186,7 @@ class Resize(Layer):
     size: Optional[Pair] = Field(None, description="target [height, width]")
     scale: Optional[Pair] = Field(None, description="whole factor of height and width")
     coordinates: Literal["half_pixel", "asymmetric", "align_corners"]
-    rounding: Annotated[
-        Optional[Literal["floor", "ceil", "half_down", "half_up"]], Field(description="nearest only")
-    ] = None
+    rounding: Optional[Literal["floor", "ceil", "half_down", "half_up"]] = Field(None, description="nearest only")
 
     @model_validator(mode="after")
     def _one_target(self) -> "Resize":

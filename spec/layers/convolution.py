@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Dict, Tuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from spec.layers.layer import NotNegativePair, PaddingField, Pair, Positive, Slot, WeightedLayer, image
+from spec.layers.fields import Flag, NotNegativePair, PaddingField, Pair, Positive
+from spec.layers.layer import Slot, WeightedLayer, image
 from spec.shapes import Shape, ShapeError, Window, deconvolution_crop, resolve_padding, show
 
 
@@ -17,7 +18,7 @@ class _Convolving(WeightedLayer):
     stride: Pair = (1, 1)
     dilation: Pair = (1, 1)
     padding: PaddingField
-    bias: bool = Field(description="whether the checkpoint holds a bias")
+    bias: Flag = Field(description="whether the checkpoint holds a bias")
 
     def windows(self, shape: Shape) -> Tuple[Window, Window]:
         """How the kernel walks over height and width of an image n c h w."""
@@ -76,6 +77,12 @@ class Deconvolution(_Convolving):
     groups: Positive = 1
     output_padding: NotNegativePair = Field((0, 0), description="PyTorch's: rows and columns cropped less, behind")
 
+    @model_validator(mode="after")
+    def _output_padding(self) -> "Deconvolution":
+        if any(self.output_padding) and self.padding in ("same", "same_lower"):
+            raise ValueError("output_padding is PyTorch's and needs PyTorch's padding, in pixels")
+        return self
+
     def crops(self) -> Tuple[Tuple[int, int], Tuple[int, int]]:
         """What is cut off the full output: ((top, bottom), (left, right)); negative: zeros appended before the bias."""
         pairs = []
@@ -106,7 +113,7 @@ class Dense(WeightedLayer):
 
     type: ClassVar[str] = "dense"
     units: Positive = Field(description="outputs")
-    bias: bool = Field(description="whether the checkpoint holds a bias")
+    bias: Flag = Field(description="whether the checkpoint holds a bias")
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 2:

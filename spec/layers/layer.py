@@ -1,4 +1,4 @@
-"""Layer: what every row of a YAML layer list has in common, and the value types its fields are made of.
+"""Layer: what every row of a YAML layer list has in common; the types of its keys are in fields.py.
 
 inputs (TensorType, ...) --Layer.outputs()--> {tensor name: TensorType}
                          --Layer.slots()----> (Slot, ...)   the parameters that a checkpoint must fill
@@ -6,11 +6,12 @@ inputs (TensorType, ...) --Layer.outputs()--> {tensor name: TensorType}
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import ClassVar, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
-from typing_extensions import Annotated, Literal
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from typing_extensions import Literal
 
+from spec.layers.fields import Names
 from spec.shapes import Shape, ShapeError, show
 
 DataType = Literal["float32", "float16", "uint8", "int8", "int32", "bool"]
@@ -35,92 +36,6 @@ class Slot(NamedTuple):
     sizes: Dict[str, int]
 
 
-def _pair(value: Any) -> Any:
-    """3 -> (3, 3); [3, 5] stays (height, width)."""
-    return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _padding(value: Any) -> Any:
-    """3 -> ((3, 3), (3, 3)); [3, 5] -> ((3, 3), (5, 5)); words and [[top, bottom], [left, right]] stay."""
-    pair = _pair(value)
-    if isinstance(pair, (list, tuple)) and len(pair) == 2:
-        return tuple(_pair(side) for side in pair)
-    return value
-
-
-def _number(value: Any) -> Any:
-    """A string with a fraction, `1/255`, becomes the number it says."""
-    numerator, slash, denominator = value.partition("/") if isinstance(value, str) else ("", "", "")
-    try:
-        return float(numerator) / float(denominator) if slash else value
-    except (ValueError, ZeroDivisionError):
-        return value
-
-
-def _numbers(value: Any) -> Any:
-    """A number or a list of numbers becomes a tuple."""
-    return tuple(_number(item) for item in value) if isinstance(value, (list, tuple)) else (_number(value),)
-
-
-def _names(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-_POSITIVE = {"type": "integer", "minimum": 1}
-_INTEGER = {"type": "integer"}
-_NUMBER = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\s*-?[\d.]+\s*/\s*[\d.]+\s*$"}]}
-
-
-def _pair_of(item: Dict[str, Any]) -> Dict[str, Any]:
-    return {"type": "array", "items": item, "minItems": 2, "maxItems": 2}
-
-
-Positive = Annotated[int, Field(ge=1)]
-Pair = Annotated[
-    Tuple[Positive, Positive],
-    BeforeValidator(_pair),
-    WithJsonSchema({"anyOf": [_POSITIVE, _pair_of(_POSITIVE)], "description": "one number, or [height, width]"}),
-]
-NotNegative = Annotated[int, Field(ge=0)]
-NotNegativePair = Annotated[
-    Tuple[NotNegative, NotNegative],
-    BeforeValidator(_pair),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, _pair_of({"type": "integer", "minimum": 0})]}),
-]
-Sides = Tuple[Tuple[NotNegative, NotNegative], Tuple[NotNegative, NotNegative]]
-_SIDES_SCHEMA = [
-    {"type": "integer", "minimum": 0},
-    _pair_of({"anyOf": [{"type": "integer", "minimum": 0}, _pair_of({"type": "integer", "minimum": 0})]}),
-]
-PaddingField = Annotated[
-    Union[Literal["same", "same_lower", "valid"], Sides],
-    BeforeValidator(_padding),
-    WithJsonSchema(
-        {
-            "anyOf": [{"enum": ["same", "same_lower", "valid"]}] + _SIDES_SCHEMA,
-            "description": "same (TensorFlow: odd pixel behind), same_lower (in front), valid, pixels on every side, "
-            "[height, width], or [[top, bottom], [left, right]]",
-        }
-    ),
-]
-SidesField = Annotated[Sides, BeforeValidator(_padding), WithJsonSchema({"anyOf": _SIDES_SCHEMA})]
-Number = Annotated[float, BeforeValidator(_number), WithJsonSchema(_NUMBER)]
-Numbers = Annotated[
-    Tuple[float, ...],
-    BeforeValidator(_numbers),
-    WithJsonSchema({"anyOf": _NUMBER["anyOf"] + [{"type": "array", "items": _NUMBER, "minItems": 1}]}),
-]
-Names = Annotated[
-    Tuple[str, ...],
-    BeforeValidator(_names),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
-]
-Axis = Annotated[
-    Union[Literal["n", "c", "h", "w"], int],
-    WithJsonSchema({"anyOf": [{"enum": ["n", "c", "h", "w"]}, _INTEGER]}),
-]
-
-
 class Layer(BaseModel):
     """One row of a layer list: a name, the tensors it reads, and the keys of its type.
 
@@ -135,6 +50,7 @@ class Layer(BaseModel):
 
     name: str = Field(min_length=1, description="unique; the layer's scope in the checkpoint and its name in TensorRT")
     inputs: Names = Field((), alias="input", description="the tensors it reads; the layer before where left out")
+    reference: Names = Field((), description="the source framework's names for the tensor, where not the layer's own")
     _place: str = PrivateAttr("")
 
     @property
@@ -146,6 +62,11 @@ class Layer(BaseModel):
         """This layer, knowing where it was written."""
         self._place = place
         return self
+
+    @property
+    def tensor_names(self) -> Tuple[str, ...]:
+        """The tensors this layer makes, its own name first."""
+        return (self.name,)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Shape of the output; raises ShapeError where the inputs do not fit."""
@@ -169,12 +90,12 @@ class Layer(BaseModel):
         least, most = self.input_count
         if len(inputs) < least or (most is not None and len(inputs) > most):
             wanted = str(least) if least == most else f"{least} or more" if most is None else f"{least} to {most}"
-            raise ShapeError(f"has {len(inputs)} inputs, a {self.type} takes {wanted}")
+            wanted += " input" if wanted == "1" else " inputs"
+            raise ShapeError(f"{self.type} takes {wanted}, this one has {len(inputs)}")
         for tensor in inputs:
             if tensor.dtype not in self.accepts:
-                raise ShapeError(
-                    f"a {self.type} takes {' or '.join(self.accepts)}, its input is {tensor.dtype}; put a cast before it"
-                )
+                wanted = " or ".join(self.accepts)
+                raise ShapeError(f"{self.type} takes {wanted}, its input is {tensor.dtype}; put a cast before it")
         if len({tensor.dtype for tensor in inputs}) > 1:
             raise ShapeError(f"its inputs have different types: {', '.join(tensor.dtype for tensor in inputs)}")
 

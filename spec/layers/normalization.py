@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Optional, Tuple
 
 from pydantic import Field, model_validator
-from typing_extensions import Annotated, Literal
+from typing_extensions import Literal
 
-from spec.layers.layer import Layer, Number, Numbers, Slot, WeightedLayer, image
+from spec.layers.fields import Flag, Number, Numbers, Positive, PositiveNumber
+from spec.layers.layer import Layer, Slot, WeightedLayer, image
 from spec.shapes import Shape, ShapeError, show
 
 
@@ -25,9 +26,9 @@ class BatchNorm(WeightedLayer):
     """
 
     type: ClassVar[str] = "batch_norm"
-    epsilon: Annotated[float, Field(gt=0)]
-    gamma: bool = Field(True, description="false where the checkpoint holds none (Keras scale=False): gamma is 1")
-    beta: bool = Field(True, description="false where the checkpoint holds none (Keras center=False): beta is 0")
+    epsilon: PositiveNumber
+    gamma: Flag = Field(True, description="false where the checkpoint holds none (Keras scale=False): gamma is 1")
+    beta: Flag = Field(True, description="false where the checkpoint holds none (Keras center=False): beta is 0")
 
     def output_shape(self, shape: Shape) -> Shape:
         _channels(shape)
@@ -76,10 +77,10 @@ class LocalResponseNorm(Layer):
     """
 
     type: ClassVar[str] = "lrn"
-    window: Annotated[int, Field(ge=1, le=15)] = Field(description="channels, odd; TensorFlow: 2 * depth_radius + 1")
+    window: Positive = Field(le=15, description="channels, odd; TensorFlow: 2 * depth_radius + 1")
     alpha: Number
     beta: Number
-    k: Annotated[float, Field(gt=0)] = Field(description="TensorFlow's bias")
+    k: PositiveNumber = Field(description="TensorFlow's bias")
     alpha_of: Literal["sum", "mean"] = Field(description="sum: TensorFlow; mean: PyTorch, Caffe, TensorRT")
 
     @model_validator(mode="after")

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Optional, Tuple, Union
+from typing import ClassVar, Optional, Tuple
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
-from typing_extensions import Annotated, Literal
+from pydantic import Field, model_validator
+from typing_extensions import Literal
 
-from spec.layers.layer import Layer, PaddingField, Pair, Positive, image
-from spec.shapes import Shape, Window, ceil_pooling, resolve_padding
-
-
-def _window(value: Any) -> Any:
-    return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-WindowField = Annotated[
-    Union[Literal["global"], Tuple[Positive, Positive]],
-    BeforeValidator(_window),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"const": "global"},
-                {"type": "integer", "minimum": 1},
-                {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2},
-            ]
-        }
-    ),
-]
+from spec.layers.fields import Flag, PaddingField, Pair, WindowField
+from spec.layers.layer import Layer, image
+from spec.shapes import Shape, ShapeError, Window, ceil_pooling, resolve_padding
 
 
 class Pooling(Layer):
@@ -38,10 +20,10 @@ class Pooling(Layer):
     window: WindowField
     stride: Optional[Pair] = Field(None, description="the window's size where left out")
     padding: PaddingField = Field("valid")
-    count_padding: Optional[bool] = Field(
+    count_padding: Optional[Flag] = Field(
         None, description="average only: whether padded pixels count (PyTorch's default: yes; TensorFlow: never)"
     )
-    ceil: bool = Field(False, description="PyTorch's ceil_mode: a last, partial window also counts")
+    ceil: Flag = Field(False, description="PyTorch's ceil_mode: a last, partial window also counts")
 
     @model_validator(mode="after")
     def _needs(self) -> "Pooling":
@@ -63,6 +45,8 @@ class Pooling(Layer):
         kernel = self.window[axis]
         stride = self.stride[axis] if self.stride else kernel
         before, after = resolve_padding(self.padding, axis, size, kernel, stride, 1)
+        if max(before, after) >= kernel:
+            raise ShapeError(f"padding {before}, {after} holds the whole window of {kernel}, with no pixel to pool")
         if self.ceil:
             _, after = ceil_pooling(size, kernel, stride, before, after)
         return Window(kernel, stride, 1, before, after)
