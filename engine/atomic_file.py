@@ -31,7 +31,7 @@ def check_writable(directory: Path) -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise UsageError(f"{directory}: cannot be written: {error.strerror}; choose another --output") from None
+        raise UsageError(f"{directory}: cannot be written: {error.strerror}; choose another directory") from None
 
 
 @contextlib.contextmanager

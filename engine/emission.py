@@ -1,4 +1,4 @@
-"""Emission: a network definition being written, one of our layers at a time, each TensorRT layer checked as it is added.
+"""Emission: a network definition being written, one of our layers at a time, each TensorRT layer checked at once.
 
 TensorRT reports a bad layer in several ways: add_* returns None, a setter keeps the old value, or the layer looks fine
 until its output shape is read. So each layer is named, the name read back and the shape read at once.
@@ -46,8 +46,14 @@ class Emission:
 
     def typed(self, array: Any, like: Any) -> np.ndarray:
         """Contiguous numbers in the floating type of a tensor; the one place where weights are cast."""
-        half = dtype_name(like.dtype) == "float16"
-        return np.ascontiguousarray(array, dtype=np.float16 if half else np.float32)
+        dtype = np.dtype(np.float16 if dtype_name(like.dtype) == "float16" else np.float32)
+        with np.errstate(over="ignore"):
+            cast = np.ascontiguousarray(array, dtype=dtype)
+        if cast.dtype != np.asarray(array).dtype and not np.isfinite(cast).all():
+            raise TensorRTError(
+                f"{self._place(self._layer.name)}: numbers up to {np.abs(array).max():.3g} do not fit {dtype.name}"
+            )
+        return cast
 
     def part(self, name: str, added: Any) -> Any:
         """Names and checks a TensorRT layer that is one of several behind our layer; returns its first output."""
@@ -60,6 +66,8 @@ class Emission:
     def output(self, tensor: Any, name: str) -> Any:
         """Names a further output, for example the indices of a top-k."""
         tensor.name = name
+        if tensor.name != name:
+            raise self.refusal(name)
         return tensor
 
     def setting(self, added: Any, **values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The JSON beside a plan (never inside it): what it was made from, with what, for what; and writing both whole or not."""
+"""The JSON beside a plan, never inside it: what it was made from, by what, for what; both are written whole or not."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
 from engine.atomic_file import json_bytes, staged, write
-from engine.network import Definition
+from spec.errors import UsageError
+from spec.graph import Graph
 
 _BLOCK = 1 << 20
 
 
-def describe_tensors(definition: Definition, names: Sequence[str]) -> List[Dict[str, Any]]:
+def describe_tensors(graph: Graph, names: Sequence[str]) -> List[Dict[str, Any]]:
     """Name, shape, dtype and layout of inputs or outputs; a dynamic batch is -1."""
-    graph = definition.graph
+
     rows = []
     for name in names:
         shape, dtype = graph.tensors[name]
@@ -24,11 +25,14 @@ def describe_tensors(definition: Definition, names: Sequence[str]) -> List[Dict[
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hex digest of a file, read in blocks."""
+    """Hex digest of a file, read in blocks; raises UsageError where it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(_BLOCK), b""):
-            digest.update(block)
+    try:
+        with path.open("rb") as stream:
+            for block in iter(lambda: stream.read(_BLOCK), b""):
+                digest.update(block)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     return digest.hexdigest()
 
 

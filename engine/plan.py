@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+import signal
+import threading
+from contextlib import contextmanager
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from engine.network import Definition
 from engine.tensorrt_api import TensorRT
@@ -40,6 +43,7 @@ def build_plan(definition: Definition, options: PlanOptions, progress: Progress)
     Raises:
         UsageError: an option that this TensorRT lacks.
         TensorRTError: the build failed, with TensorRT's own words.
+        KeyboardInterrupt: Ctrl-C came while it ran.
     """
     tensorrt, trt_builder = definition.tensorrt, definition.trt_builder
     config = trt_builder.create_builder_config()
@@ -48,20 +52,41 @@ def build_plan(definition: Definition, options: PlanOptions, progress: Progress)
         config.set_memory_pool_limit(tensorrt.module.MemoryPoolType.WORKSPACE, options.workspace)
     set_targets(tensorrt, config, options.targets)
     _add_profile(definition, config)
-    if tensorrt.has("progress monitor"):
-        config.progress_monitor = _make_monitor(tensorrt.module, progress)
-    plan = trt_builder.build_serialized_network(definition.network, config)
+    with _held_interrupts() as interrupts:
+        if tensorrt.has("progress monitor"):
+            config.progress_monitor = _make_monitor(tensorrt.module, progress, interrupts)
+        plan = trt_builder.build_serialized_network(definition.network, config)
+    words = tensorrt.log.take()
+    if interrupts:
+        raise KeyboardInterrupt
     if plan is None:
-        raise TensorRTError(f"{tensorrt.title} could not build '{definition.graph.name}': {tensorrt.log.take()}")
+        raise TensorRTError(f"{tensorrt.title} could not build '{definition.graph.name}': {words}")
     return plan
 
 
+@contextmanager
+def _held_interrupts() -> Iterator[List[int]]:
+    """Notes each Ctrl-C: a KeyboardInterrupt in a callback cannot cross TensorRT's C++, which prints and drops it."""
+    interrupts: List[int] = []
+    if threading.current_thread() is not threading.main_thread():  # no other thread may set handlers, or is signalled
+        yield interrupts
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
 def set_targets(tensorrt: TensorRT, config: Any, targets: Sequence[str]) -> None:
-    """Compute capabilities of a TensorRT-RTX plan; raises UsageError for an unknown one, or on another TensorRT."""
+    """Compute capabilities of a TensorRT-RTX plan; raises UsageError for a wrong one, or on another TensorRT."""
     if not targets:
         return
     tensorrt.require("compute capability targets", "--target")
     known = known_targets(tensorrt)
+    twice = sorted({target for target in targets if list(targets).count(target) > 1})
+    if twice:
+        raise UsageError(f"--target: {', '.join(twice)} stands twice; name each once")
     unknown = [target for target in targets if target not in known]
     if unknown:
         hints = [f"'{target}'{did_you_mean(target, known)}" for target in unknown]
@@ -90,7 +115,9 @@ def _add_profile(definition: Definition, config: Any) -> None:
         raise TensorRTError(f"batch {batch.min}/{batch.opt}/{batch.max}: refused: {definition.tensorrt.log.take()}")
 
 
-def _make_monitor(trt: Any, progress: Progress) -> Any:
+def _make_monitor(trt: Any, progress: Progress, interrupts: Sequence[int]) -> Any:
+    """Passes progress on, and ends the build at the next step once there is an interrupt."""
+
     class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -100,7 +127,7 @@ def _make_monitor(trt: Any, progress: Progress) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             progress.step(phase_name, step)
-            return True
+            return not interrupts
 
         def phase_finish(self, phase_name: str) -> None:
             progress.finish(phase_name)

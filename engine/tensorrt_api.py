@@ -100,9 +100,15 @@ class MessageLog:
         return words or "it gave no reason"
 
 
+_SOURCE = re.compile(
+    r"^(\d+: )?(\[[^\]]*\]\s*)?(\w+::\w+: )?(Error Code:? \d+: )?([\w ]+ Error \()?"
+    r"|\.?\s*In \w+ at \S+\)?$"
+)
+
+
 def _without_source(text: str) -> str:
-    """Drops `[network.cpp::addScale::123] Error Code 3:` from the front of a message."""
-    return re.sub(r"^\[?[\w.]+::[^\]]*\]\s*|Error Code \d+: (\w+ )?Error \(?", "", text).strip()
+    """The reason alone, of `INetworkDefinition::addX: Error Code 3: API Usage Error (reason. In addX at x.cpp:1)`."""
+    return _SOURCE.sub("", text).strip()
 
 
 def load(backend: str = "auto") -> TensorRT:

@@ -102,12 +102,14 @@ def argmax(emission: Emission, layer: ArgMax, source: Any) -> None:
     added = _top_k(emission, source, 1, layer.axis, True)
     if layer.keep_dims:
         emission.part("value", added)
+        added.name = layer.name
         emission.tensors[layer.name] = emission.output(added.get_output(1), layer.name)
         return
     emission.part("top_k", added)
+    indices = emission.output(added.get_output(1), f"{layer.name}/indices")
     axis = axis_number(layer.axis, len(source.shape))
     kept = (0,) + tuple(size for position, size in enumerate(source.shape) if position not in (0, axis))
-    emission.tensors[layer.name] = emission.whole(emission.reshape(added.get_output(1), kept))
+    emission.tensors[layer.name] = emission.whole(emission.reshape(indices, kept))
 
 
 def _top_k(emission: Emission, source: Any, k: int, axis: Any, largest: bool) -> Any:
@@ -136,8 +138,11 @@ def cast(emission: Emission, layer: Cast, source: Any) -> None:
 
 
 def add_channel_scale(emission: Emission, source: Any, scale: Any, shift: Any, power: Any = None) -> Any:
-    """An IScaleLayer, (x * scale + shift) ^ power with one number a channel; not yet named."""
+    """An IScaleLayer, (x * scale + shift) ^ power with one number a channel; not yet named.
+
+    Absent weights have a type too, which TensorRT compares with that of the others.
+    """
     trt = emission.trt
-    powers = trt.Weights() if power is None else trt.Weights(power)
+    powers = trt.Weights(trt.Weights(scale).dtype) if power is None else trt.Weights(power)
     weights = (trt.Weights(shift), trt.Weights(scale), powers)
     return emission.network.add_scale_nd(source, trt.ScaleMode.CHANNEL, *weights, 1)

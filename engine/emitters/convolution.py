@@ -1,4 +1,4 @@
-"""Emitters of the layers with a kernel or a window. Padding is always spelled out, so no TensorRT rounds its own way."""
+"""Emitters of the layers with a kernel or a window. Padding is spelled out, so no TensorRT rounds its own way."""
 
 from __future__ import annotations
 

@@ -1,0 +1,131 @@
+"""The main job: YAML -> graph -> weights -> network definition -> proof -> plan, a line a stage.
+
+Every input is checked before the long work starts: config, output directory, checkpoint, both ways of the audit. A
+network that differs from its source model gets no plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+from math import prod
+from pathlib import Path
+from typing import Any, Dict, List
+
+from commands import verification
+from commands.console import Console
+from commands.stages import Prepared, add_config_arguments, prepare, read_config, shown
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the main job."""
+    add_config_arguments(parser)
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where the plan goes (default out/<model>/)")
+    parser.add_argument("--target", metavar="SM,...", default="", help="TensorRT-RTX: compute capabilities, sm75,sm89")
+    parser.add_argument("--workspace", type=_bytes, metavar="MIB", help="scratch memory the build may use")
+    parser.add_argument("--dry-run", action="store_true", help="stop after the network definition; print every layer")
+    parser.add_argument("--no-verify", action="store_true", help="build without comparing with the source model")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was done, with times, as JSON")
+    verification.add_arguments(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Runs the job; returns the exit code."""
+    from engine import atomic_file
+
+    model, graph = read_config(options, console)
+    output = options.output or Path("out") / model.name
+    for directory in (output,) + ((options.json.parent,) if options.json else ()):
+        atomic_file.check_writable(directory)
+    prepared = prepare(options, console, model, graph)
+    atomic_file.write_whole(
+        output / "ledger.json", atomic_file.json_bytes([row._asdict() for row in prepared.weights.ledger])
+    )
+    _check_targets(options, prepared)
+    summary: Dict[str, Any] = {"model": model.name, "seconds": console.seconds}
+    proof = verification.Proof("not verified: a dry run", None)
+    if options.dry_run:
+        _print_layers(console, prepared.definition)
+    else:
+        proof = verification.prove(options, console, prepared)
+        if proof.passed:
+            summary.update(_plan(options, console, prepared, proof, output))
+    proof.print(console)
+    if options.json:
+        atomic_file.write_whole(options.json, atomic_file.json_bytes({**summary, "verification": proof.as_json()}))
+    return 0 if proof.passed else 1
+
+
+def _bytes(mebibytes: str) -> int:
+    """The number of bytes that so many MiB are; argparse names the option when this raises."""
+    size = float(mebibytes) * (1 << 20)
+    if not 1 <= size < 1 << 50:
+        raise argparse.ArgumentTypeError(f"wanted MiB, for example 512, found {mebibytes}")
+    return int(size)
+
+
+def _targets(options: argparse.Namespace) -> List[str]:
+    return [word.strip().lower() for word in options.target.split(",") if word.strip()]
+
+
+def _check_targets(options: argparse.Namespace, prepared: Prepared) -> None:
+    """An unknown --target is refused before the proof takes its seconds."""
+    from engine.plan import set_targets
+
+    definition = prepared.definition
+    set_targets(definition.tensorrt, definition.trt_builder.create_builder_config(), _targets(options))
+
+
+def _plan(
+    options: argparse.Namespace, console: Console, prepared: Prepared, proof: verification.Proof, output: Path
+) -> Dict[str, Any]:
+    from commands.progress import shown_progress
+    from engine import manifest
+    from engine.plan import PlanOptions, build_plan
+
+    with console.stage("build") as found:
+        with shown_progress(console) as progress:
+            plan = build_plan(prepared.definition, PlanOptions(tuple(_targets(options)), options.workspace), progress)
+        found.append(f"{memoryview(plan).nbytes / 1e6:,.1f} MB")
+    with console.stage("write") as found:
+        path = output / f"{prepared.model.name}.plan"
+        written = manifest.write_plan(path, plan, _manifest(options, console, prepared, proof))
+        found.append(f"{shown(path)} and {path.name}.json, sha256 {written['plan']['sha256'][:12]}")
+    return written
+
+
+def _manifest(
+    options: argparse.Namespace, console: Console, prepared: Prepared, proof: verification.Proof
+) -> Dict[str, Any]:
+    from engine import manifest
+
+    model, graph, checkpoint, tensorrt = prepared.model, prepared.graph, prepared.checkpoint, prepared.definition.tensorrt
+    files = manifest.sha256_of_files(checkpoint.files)
+    return {
+        "config": {"file": str(model.path), "sha256": manifest.sha256_of_file(model.path), "set": options.set},
+        "checkpoint": {"path": str(checkpoint.path), "format": checkpoint.format, "sha256": files},
+        "tensorrt": {"name": tensorrt.name, "version": tensorrt.version},
+        "compute_capabilities": _targets(options) or "default",
+        "precision": model.precision,
+        "inputs": manifest.describe_tensors(graph, [*graph.inputs]),
+        "outputs": manifest.describe_tensors(graph, graph.outputs),
+        "batch": graph.batch.model_dump() if graph.batch else None,
+        "verification": proof.summary(),
+        "build_seconds": round(console.seconds["build"], 3),
+        "command": options.command,
+    }
+
+
+def _print_layers(console: Console, definition: Any) -> None:
+    """Every layer with its output and its parameters."""
+    from spec.shapes import show
+
+    graph = definition.graph
+    counts: Dict[str, int] = {}
+    for layer, slot in graph.slots():
+        counts[layer.name] = counts.get(layer.name, 0) + prod(slot.sizes.values())
+    rows = []
+    for layer in graph.layers:
+        shape, dtype = graph.tensors[layer.name]
+        rows.append([layer.name, layer.type, show(shape), dtype, f"{counts.get(layer.name, 0):,}"])
+    title = f"{graph.name}: {len(rows)} layers, {sum(counts.values()):,} parameters"
+    console.table(title, ["layer", "type", "output", "dtype", "parameters"], rows)

@@ -1,0 +1,35 @@
+"""run.py record: the source framework's activations into a file, so that later comparisons need no framework."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from commands import verification
+from commands.console import Console
+from commands.stages import add_config_arguments, prepare, read_config, shown
+from spec.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser)
+    parser.add_argument("--input", default="random:0", metavar="WHAT", help="random:SEED, an .npy, .npz or image file")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default out/<model>/<model>.activations.safetensors")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Records; returns the exit code."""
+    from verify.recorded import record
+
+    from engine.atomic_file import check_writable
+
+    model, graph = read_config(options, console)
+    if model.reference is None or model.reference.activations is not None:
+        raise UsageError(f"{model.path}: needs a `reference` with graph, keras or callable to record from")
+    output = options.output or Path("out") / model.name / f"{model.name}.activations.safetensors"
+    check_writable(output.parent)
+    activations = verification.reference_activations(options, console, prepare(options, console, model, graph))
+    with console.stage("write") as found:
+        record(output, activations)
+        found.append(f"{shown(output)}, {output.stat().st_size / 1e6:,.1f} MB; use it with reference: {{activations: ...}}")
+    return 0

@@ -1,0 +1,125 @@
+"""The proof within a job: every layer against the source framework, the verdict in its last lines, and the reports."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from commands.console import Console
+from commands.stages import Prepared, shown
+from spec.errors import MissingFramework
+
+SHOWN_ROWS = 10
+"""Rows of the table printed after a passed comparison; a failed one prints as many, the worst first."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a comparison."""
+    parser.add_argument("--input", default="random:0", metavar="WHAT", help="random:SEED, an .npy, .npz or image file")
+    parser.add_argument("--atol", type=float, default=0.0, help="passes if |c - r| <= atol + rtol * max|r| (default 0)")
+    parser.add_argument("--rtol", type=float, default=1e-5, help="default 1e-5")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write the comparison as JSON and as one HTML page")
+
+
+class Proof(NamedTuple):
+    """What was proven: a comparison, or a sentence that says why there is none."""
+
+    without: str
+    comparison: Optional[Any]  # verify.compare.Comparison
+
+    @property
+    def passed(self) -> bool:
+        """Not having compared is no failure of the network, and is said plainly."""
+        return self.comparison is None or self.comparison.passed
+
+    def print(self, console: Console) -> None:
+        """The last lines before the verdict."""
+        if self.comparison is None:
+            console.line("verify", self.without)
+            return
+        from verify.report import verdict_lines
+
+        for line in verdict_lines(self.comparison):
+            console.line("verify", line)
+
+    def as_json(self) -> Any:
+        return {"not_verified": self.without} if self.comparison is None else self.comparison.as_json()
+
+    def summary(self) -> Any:
+        """The comparison without its rows, for a manifest."""
+        if self.comparison is None:
+            return {"not_verified": self.without}
+        plain: Dict[str, Any] = self.comparison.as_json()
+        rows = plain.pop("rows")
+        return {**plain, "layers": len(rows), "worst_error": self.comparison.worst.worst_error}
+
+
+def prove(options: argparse.Namespace, console: Console, prepared: Prepared) -> Proof:
+    """Compares with what is there; a source framework that is not installed is no failure."""
+    if options.no_verify:
+        return Proof("not verified against the source model (--no-verify)", None)
+    if prepared.model.reference is None:
+        return Proof("not verified against the source model: the config names no `reference`", None)
+    try:
+        return Proof("", compare(options, console, prepared))
+    except MissingFramework as missing:
+        return Proof(f"not verified against the source model: {missing}", None)
+
+
+def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -> Any:
+    """The comparison of every layer; writes the reports that were asked for."""
+    from verify.compare import Tolerance
+    from verify.verification import verify
+
+    activations = reference_activations(options, console, prepared)
+    with console.stage("compare") as found:
+        tolerance = Tolerance(options.atol, options.rtol)
+        verification = verify(prepared.definition, activations, tolerance, _readings(prepared))
+        found.append(f"{len(verification.comparison.rows)} layers, isolated and accumulated")
+    if options.report is not None:
+        _write_reports(options.report, console, prepared, verification)
+    return verification.comparison
+
+
+def reference_activations(options: argparse.Namespace, console: Console, prepared: Prepared) -> Any:
+    """What the source framework computes on the input, by our names."""
+    from verify.inputs import make_inputs
+    from verify.reference import open_reference, reference_activations
+
+    with console.stage("reference") as found:
+        reference = open_reference(prepared.model)
+        inputs, title = make_inputs(prepared.graph, options.input)
+        activations = reference_activations(prepared.model, prepared.graph, reference, inputs, title)
+        found.append(f"{activations.title} on {activations.input_title}: {len(activations.arrays)} tensors")
+    return activations
+
+
+def _readings(prepared: Prepared) -> Any:
+    """For the diagnosis: layer -> role -> other ways to read the stored tensor."""
+    from weights.readings import other_readings
+
+    rules = {(row.layer, row.role): row.rule for row in prepared.weights.ledger}
+    sizes = {(layer.name, slot.role): slot.sizes for layer, slot in prepared.graph.slots()}
+
+    def of_layer(layer: str) -> Any:
+        def of_role(role: str) -> Iterator[Tuple[str, Any]]:
+            key = (layer, role)
+            return other_readings(prepared.weights.arrays[key], rules[key], sizes[key])
+
+        return of_role
+
+    return of_layer
+
+
+def _write_reports(directory: Path, console: Console, prepared: Prepared, verification: Any) -> None:
+    from engine.atomic_file import check_writable
+    from verify.report import write_json, write_page
+
+    with console.stage("report") as found:
+        check_writable(directory)
+        ledger = [row._asdict() for row in prepared.weights.ledger]
+        paths: List[Path] = [directory / f"{prepared.model.name}.diff.{kind}" for kind in ("json", "html")]
+        write_json(verification.comparison, paths[0])
+        write_page(verification.comparison, prepared.graph, verification.arrays, ledger, paths[1])
+        found.append(" and ".join(shown(path) for path in paths))
