@@ -6,11 +6,12 @@ until its output shape is read. So each layer is named, the name read back and t
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
-from engine.tensorrt_api import TensorRT, dtype_name
+from engine.precision import INT8_MAX, KERNELS, Precision, kernel_scales, quantized_inputs
+from engine.tensorrt_api import TensorRT, dtype_name, trt_dtype
 from spec.errors import TensorRTError
 from spec.graph import Graph
 from spec.layers import Layer
@@ -24,17 +25,83 @@ class Emission:
         trt: the TensorRT module.
         network: its INetworkDefinition.
         tensors: ITensors by our tensor names.
+        added: TensorRT's layers by the name of our layer they belong to.
     """
 
-    def __init__(self, tensorrt: TensorRT, network: Any, arrays: Mapping[Tuple[str, str], np.ndarray]) -> None:
+    def __init__(
+        self,
+        tensorrt: TensorRT,
+        network: Any,
+        graph: Graph,
+        arrays: Mapping[Tuple[str, str], np.ndarray],
+        precision: Precision,
+    ) -> None:
         self.tensorrt, self.trt, self.network = tensorrt, tensorrt.module, network
+        self.graph, self.precision = graph, precision
         self.tensors: Dict[str, Any] = {}
+        self.added: Dict[str, List[Any]] = {}
         self._arrays = arrays
         self._layer: Layer = None  # type: ignore[assignment]
 
     def begin(self, layer: Layer) -> None:
         """From here on everything belongs to this layer."""
         self._layer = layer
+
+    def inputs(self) -> List[Any]:
+        """The ITensors that the layer reads, quantized and cast as its precision wants."""
+        quantized: Tuple[int, ...] = ()
+        if self.precision.layers.get(self._layer.name) == "int8":
+            quantized = quantized_inputs(self.graph, self._layer)
+        names = enumerate(self._layer.inputs)
+        return [self._cast(self._quantized(name) if k in quantized else self.tensors[name]) for k, name in names]
+
+    def float_type(self, dtype: str) -> Any:
+        """TensorRT's type for one of ours; float32 is half in a layer whose tensors are half."""
+        half = dtype == "float32" and self.precision.is_half(self._layer.name)
+        return trt_dtype(self.trt, "float16" if half else dtype)
+
+    def _cast(self, tensor: Any) -> Any:
+        """The tensor in the floating type of the layer; a cast is made once and shared."""
+        wanted = self.float_type("float32")
+        if not self.precision.typed or tensor.dtype == wanted or dtype_name(tensor.dtype) not in ("float32", "float16"):
+            return tensor
+        name = f"{tensor.name}/{dtype_name(wanted)}"
+        if name not in self.tensors:
+            self.tensors[name] = self._named(name, self.network.add_cast(tensor, wanted))
+        return self.tensors[name]
+
+    def _quantized(self, source: str) -> Any:
+        """The tensor quantized to int8 and back, once for all that read it."""
+        name = f"{source}/dequantized"
+        if name not in self.tensors:
+            scale = np.array([self.precision.ranges[source] / INT8_MAX or 1.0], np.float32)
+            self.tensors[name] = self._quantize_and_back(source, self._cast(self.tensors[source]), scale, axis=None)
+        return self.tensors[name]
+
+    def kernel(self, source: Any) -> Tuple[Any, Any]:
+        """(weights, tensor): the kernel as weights, or, in an int8 layer, empty weights and a tensor of int8 numbers."""
+        kernel = self.array("kernel", source)
+        name = self._layer.name
+        if self.precision.layers.get(name) != "int8" or self._layer.type not in KERNELS:
+            return self.trt.Weights(kernel), None
+        image = kernel.reshape(kernel.shape[:2] + (1, 1)) if kernel.ndim == 2 else kernel
+        constant = self.constant("kernel", image)
+        return self.trt.Weights(), self._quantize_and_back(f"{name}/kernel", constant, kernel_scales(kernel), axis=0)
+
+    def _quantize_and_back(self, name: str, source: Any, scale: np.ndarray, axis: Any) -> Any:
+        """source -> int8 -> the type of source: layers NAME/quantized and NAME/dequantized."""
+        numbers = scale if axis is not None else scale.reshape(())
+        weights = self.trt.Weights(self.typed(numbers, source))
+        factor = self._named(f"{name}/scale", self.network.add_constant(numbers.shape, weights))
+        typed = self.tensorrt.has("quantize with a type")
+        whole, floating = ([trt_dtype(self.trt, "int8")], [source.dtype]) if typed else ([], [])
+        quantize = self.network.add_quantize(source, factor, *whole)
+        if axis is not None:
+            self.setting(quantize, axis=axis)
+        dequantize = self.network.add_dequantize(self._named(f"{name}/quantized", quantize), factor, *floating)
+        if axis is not None:
+            self.setting(dequantize, axis=axis)
+        return self._named(f"{name}/dequantized", dequantize)
 
     def parameter(self, role: str, dtype: Any) -> np.ndarray:
         """A parameter of the layer, to compute with."""
@@ -111,23 +178,35 @@ class Emission:
         for name in self._layer.outputs([graph.tensors[source] for source in self._layer.inputs]):
             wanted, tensor = graph.tensors[name], self.tensors[name]
             shape, dtype = self._shape(name, tensor), dtype_name(tensor.dtype)
+            expected = dtype_name(self.float_type(wanted.dtype))
             if shape != tuple(wanted.shape):
                 raise TensorRTError(
                     f"{self._place(name)}: TensorRT infers {show(shape)}, the graph {show(wanted.shape)}"
                 )
-            if dtype != wanted.dtype:
-                raise TensorRTError(f"{self._place(name)}: TensorRT infers {dtype}, the graph {wanted.dtype}")
+            if dtype != expected:
+                raise TensorRTError(f"{self._place(name)}: TensorRT infers {dtype}, the graph {expected}")
+
+    def mark_outputs(self) -> None:
+        """Marks the graph's outputs; a half one is renamed NAME/float16 and cast, so that NAME stays float32."""
+        for name in self.graph.outputs:
+            tensor = self.tensors[name]
+            if dtype_name(tensor.dtype) == "float16":
+                tensor.name = f"{name}/float16"
+                tensor = self._named(name, self.network.add_cast(tensor, trt_dtype(self.trt, "float32")), f"{name}/float32")
+            self.network.mark_output(tensor)
 
     def refusal(self, name: str) -> TensorRTError:
         return TensorRTError(f"{self._place(name)}: {self.tensorrt.title} refused it: {self.tensorrt.log.take()}")
 
-    def _named(self, name: str, added: Any) -> Any:
+    def _named(self, name: str, added: Any, layer_name: str = "") -> Any:
+        """Names a TensorRT layer and its tensor alike, unless the layer's name is taken."""
         if added is None:
             raise self.refusal(name)
-        added.name = name
+        self.added.setdefault(self._layer.name, []).append(added)
+        added.name = layer_name or name
         tensor = added.get_output(0)
         tensor.name = name
-        if added.name != name or tensor.name != name:
+        if added.name != (layer_name or name) or tensor.name != name:
             raise self.refusal(name)
         self._shape(name, tensor)
         return tensor

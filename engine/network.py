@@ -11,7 +11,8 @@ import numpy as np
 
 from engine.emission import Emission
 from engine.emitters import EMITTERS
-from engine.tensorrt_api import TensorRT, trt_dtype
+from engine.precision import FP32, Precision
+from engine.tensorrt_api import TensorRT, dtype_name, trt_dtype
 from spec.errors import TensorRTError
 from spec.graph import Graph
 
@@ -28,13 +29,17 @@ class Definition(NamedTuple):
     graph: Graph
     tensors: Dict[str, Any]
     arrays: Mapping[Tuple[str, str], np.ndarray]
+    precision: Precision
 
 
-def define(graph: Graph, arrays: Mapping[Tuple[str, str], np.ndarray], tensorrt: TensorRT) -> Definition:
+def define(
+    graph: Graph, arrays: Mapping[Tuple[str, str], np.ndarray], tensorrt: TensorRT, precision: Precision = FP32
+) -> Definition:
     """Adds every layer of the graph to a new network definition.
 
     Args:
         arrays: the parameters by (layer name, role), in the axis orders of the graph's slots.
+        precision: what each layer computes in.
 
     Raises:
         TensorRTError: TensorRT refuses a layer, or infers another shape or dtype than the graph; names our layer.
@@ -42,7 +47,7 @@ def define(graph: Graph, arrays: Mapping[Tuple[str, str], np.ndarray], tensorrt:
     trt_builder = create_builder(tensorrt)
     network = trt_builder.create_network(_creation_flags(tensorrt))
     network.name = graph.name
-    emission = Emission(tensorrt, network, arrays)
+    emission = Emission(tensorrt, network, graph, arrays, precision)
     for name, spec in graph.inputs.items():
         tensor = network.add_input(name, trt_dtype(tensorrt.module, spec.dtype), graph.tensors[name].shape)
         if tensor is None:
@@ -50,11 +55,25 @@ def define(graph: Graph, arrays: Mapping[Tuple[str, str], np.ndarray], tensorrt:
         emission.tensors[name] = tensor
     for layer in graph.layers:
         emission.begin(layer)
-        EMITTERS[layer.type](emission, layer, *(emission.tensors[name] for name in layer.inputs))
+        EMITTERS[layer.type](emission, layer, *emission.inputs())
         emission.check_outputs(graph)
-    for name in graph.outputs:
-        network.mark_output(emission.tensors[name])
-    return Definition(tensorrt, trt_builder, network, graph, emission.tensors, arrays)
+    emission.mark_outputs()
+    _pin(emission)
+    return Definition(tensorrt, trt_builder, network, graph, emission.tensors, arrays, precision)
+
+
+def _pin(emission: Emission) -> None:
+    """On a weakly typed network: layers in a precision of their own are told so, one by one, and must obey."""
+    precision, trt = emission.precision, emission.trt
+    if precision.typed or not emission.tensorrt.has("layer precision"):
+        return
+    for name, word in precision.layers.items():
+        if word in ("fp32", "fp16") and word != precision.default:
+            wanted = trt.float32 if word == "fp32" else trt.float16
+            for added in emission.added.get(name, []):
+                if dtype_name(added.get_output(0).dtype) == "float32":
+                    added.precision = wanted
+                    added.set_output_type(0, wanted)
 
 
 def create_builder(tensorrt: TensorRT) -> Any:

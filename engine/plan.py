@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from engine.network import Definition
+from engine.precision import Precision
 from engine.tensorrt_api import TensorRT
 from spec.errors import TensorRTError, UsageError, did_you_mean
 
@@ -47,7 +48,7 @@ def build_plan(definition: Definition, options: PlanOptions, progress: Progress)
     """
     tensorrt, trt_builder = definition.tensorrt, definition.trt_builder
     config = trt_builder.create_builder_config()
-    config.clear_flag(tensorrt.module.BuilderFlag.TF32)  # fp32 means all 23 bits of the mantissa
+    set_precision(tensorrt, config, definition.precision)
     if options.workspace is not None:
         config.set_memory_pool_limit(tensorrt.module.MemoryPoolType.WORKSPACE, options.workspace)
     set_targets(tensorrt, config, options.targets)
@@ -76,6 +77,23 @@ def _held_interrupts() -> Iterator[List[int]]:
         yield interrupts
     finally:
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
+def set_precision(tensorrt: TensorRT, config: Any, precision: Precision) -> None:
+    """The builder flags of a precision; a strongly typed network needs none but TF32's.
+
+    TF32 is on by default in TensorRT; here fp32 means all 23 bits of the mantissa.
+    """
+    flags = tensorrt.module.BuilderFlag
+    if not precision.uses("tf32"):
+        config.clear_flag(flags.TF32)
+    if not tensorrt.has("fp16 flag"):
+        return
+    if precision.uses("fp16") or precision.uses("int8"):
+        config.set_flag(flags.FP16)
+        config.set_flag(flags.OBEY_PRECISION_CONSTRAINTS)
+    if precision.uses("int8"):
+        config.set_flag(flags.INT8)
 
 
 def set_targets(tensorrt: TensorRT, config: Any, targets: Sequence[str]) -> None:

@@ -36,6 +36,9 @@ CAPABILITIES: Dict[str, Capability] = {
     "gelu activation": Capability("ActivationType.GELU_ERF", "TensorRT 10.0 and newer"),
     "progress monitor": Capability("IProgressMonitor", "TensorRT 10.0 and newer"),
     "compute capability targets": Capability("IBuilderConfig.set_compute_capability", "TensorRT-RTX"),
+    "fp16 flag": Capability("BuilderFlag.FP16", "TensorRT 8.5 to 10.16"),
+    "layer precision": Capability("ILayer.precision", "TensorRT 8.5 to 10.16"),
+    "quantize with a type": Capability("IQuantizeLayer.to_type", "TensorRT 10.0 and newer"),
     "layer metadata": Capability("ILayer.metadata", "TensorRT 8.6 and newer"),
 }
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Annotated, Literal
 
 from spec.layers.fields import Flag, Integer, Names, Number, Numbers, Positive
+from spec.precision import PrecisionSpec
 from spec.shapes import Shape
 
 
@@ -98,10 +99,10 @@ class WeightsSpec(_Section):
 class ReferenceSpec(_Section):
     """How to get the source framework's own activations; exactly one of the first four."""
 
-    graph: Optional[str] = Field(None, description="TensorFlow: a .meta or frozen .pb; variables come from weights.path")
+    graph: Optional[str] = Field(None, description="TensorFlow: a .meta or frozen .pb; variables are in weights.path")
     keras: Optional[str] = Field(None, description="Keras: a full model, .keras or .h5")
     callable: Optional[str] = Field(
-        None, description="PyTorch: module:function that returns the torch.nn.Module; it gets the weights of weights.path"
+        None, description="PyTorch: module:function that returns the torch.nn.Module, which gets weights.path's weights"
     )
     activations: Optional[str] = Field(None, description="what `run.py record` wrote, .safetensors")
     feed: Literal["raw", "preprocessed"] = Field(
@@ -130,7 +131,8 @@ class ModelSpec(_Section):
         None, description="the sample script that can write the checkpoint: `run.py sample NAME`"
     )
     reference: Optional[ReferenceSpec] = Field(None, description="what every layer is compared with")
-    precision: Literal["fp32"] = "fp32"
+    precision: PrecisionSpec = Field(PrecisionSpec(), description="a word for all layers, or a default and exceptions")
+    ranges: Optional[str] = Field(None, description="int8: the JSON that `run.py calibrate` wrote; relative to the YAML file")
     architecture: str = Field(description="a row of builders.ARCHITECTURES, whose own keys stand beside this one")
     _options: Any = PrivateAttr(None)
     _path: Path = PrivateAttr(Path("."))

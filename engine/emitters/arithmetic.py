@@ -128,7 +128,7 @@ def constant(emission: Emission, layer: Constant) -> None:
 
 def cast(emission: Emission, layer: Cast, source: Any) -> None:
     """An ICastLayer; TensorRT 8.5 has none, there an identity with an output type does the same."""
-    wanted = trt_dtype(emission.trt, layer.dtype)
+    wanted = emission.float_type(layer.dtype)
     if emission.tensorrt.has("cast layer"):
         added = emission.network.add_cast(source, wanted)
     else:

@@ -21,11 +21,8 @@ def depthwise_convolution(emission: Emission, layer: DepthwiseConvolution, sourc
 
 
 def _convolving(emission: Emission, layer: Any, source: Any, groups: int) -> Any:
-    kernel = emission.array("kernel", source)
-    bias = [emission.trt.Weights(emission.array("bias", source))] if layer.bias else []
-    added = emission.network.add_convolution_nd(
-        source, kernel.shape[0], layer.kernel, emission.trt.Weights(kernel), *bias
-    )
+    filters = layer.output_shape(tuple(source.shape))[1]
+    added = _with_kernel(emission, layer, source, filters, layer.kernel)
     height, width = layer.windows(tuple(source.shape))
     return emission.setting(
         added,
@@ -35,6 +32,18 @@ def _convolving(emission: Emission, layer: Any, source: Any, groups: int) -> Any
         pre_padding=(height.before, width.before),
         post_padding=(height.after, width.after),
     )
+
+
+def _with_kernel(emission: Emission, layer: Any, source: Any, filters: int, window: Any) -> Any:
+    """A convolution with its kernel, as weights or as a tensor, and its bias; not yet named."""
+    weights, tensor = emission.kernel(source)
+    bias = [emission.trt.Weights(emission.array("bias", source))] if layer.bias else []
+    added = emission.network.add_convolution_nd(source, filters, window, weights, *bias)
+    if added is None:
+        raise emission.refusal(layer.name)
+    if tensor is not None:
+        added.set_input(1, tensor)
+    return added
 
 
 def deconvolution(emission: Emission, layer: Deconvolution, source: Any) -> None:
@@ -71,13 +80,9 @@ def dense(emission: Emission, layer: Dense, source: Any) -> None:
     A convolution rather than a matrix product: TensorRT-RTX compiles no FP32 product for Turing, and TensorRT 8's
     fully connected layer is gone from 10.
     """
-    kernel = emission.array("kernel", source)
-    units, inputs = kernel.shape
-    bias = [emission.trt.Weights(emission.array("bias", source))] if layer.bias else []
-    image = emission.part("image", emission.reshape(source, (0, inputs, 1, 1)))
-    weights = emission.trt.Weights(kernel)
-    product = emission.part("convolution", emission.network.add_convolution_nd(image, units, (1, 1), weights, *bias))
-    emission.tensors[layer.name] = emission.whole(emission.reshape(product, (0, units)))
+    image = emission.part("image", emission.reshape(source, (0, source.shape[1], 1, 1)))
+    product = emission.part("convolution", _with_kernel(emission, layer, image, layer.units, (1, 1)))
+    emission.tensors[layer.name] = emission.whole(emission.reshape(product, (0, layer.units)))
 
 
 def pooling(emission: Emission, layer: Pooling, source: Any) -> None:

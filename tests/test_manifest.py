@@ -1,0 +1,116 @@
+"""engine.manifest: what stands beside a plan, its digests recomputed, and that plan and manifest come together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.manifest import describe_tensors, sha256_of_file, sha256_of_files, write_plan
+from spec.errors import UsageError
+from tests.full_disk import size_limit, small_disk
+from tests.small_models import graph_of
+
+ROOT = Path(__file__).resolve().parents[1]
+OLD = {"net.plan": b"old plan", "net.plan.json": b"old manifest"}
+
+
+def with_old_files(directory: Path) -> Path:
+    for name, content in OLD.items():
+        (directory / name).write_bytes(content)
+    return directory / "net.plan"
+
+
+def contents_of(directory: Path) -> dict:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("size", [0, 1, 5_000_000])
+def test_plan_and_manifest_are_written_and_agree(tmp_path, size):
+    plan = os.urandom(size)
+    returned = write_plan(with_old_files(tmp_path), memoryview(plan), {"precision": "fp32"})
+    assert contents_of(tmp_path)["net.plan"] == plan
+    manifest = json.loads((tmp_path / "net.plan.json").read_text())
+    assert manifest == returned == {
+        "plan": {"file": "net.plan", "bytes": size, "sha256": hashlib.sha256(plan).hexdigest()},
+        "precision": "fp32",
+    }
+    assert sorted(contents_of(tmp_path)) == sorted(OLD)
+
+
+def test_a_plan_above_the_limit_leaves_both_old_files(tmp_path):
+    path = with_old_files(tmp_path)
+    with size_limit(50_000), pytest.raises(UsageError, match="net.plan: cannot be written: File too large; what stood"):
+        write_plan(path, bytes(100_000), {})
+    assert contents_of(tmp_path) == OLD
+
+
+@pytest.mark.parametrize("plan, note", [(2_000_000, 10), (1_020_000, 50_000)], ids=["the plan", "the manifest"])
+def test_a_disk_that_fills_up_leaves_both_old_files(tmp_path, plan, note):
+    with small_disk(tmp_path / "disk") as disk:
+        path = with_old_files(disk)
+        with pytest.raises(UsageError, match="cannot be written: No space left on device; what stood there before"):
+            write_plan(path, bytes(plan), {"note": "n" * note})
+        assert contents_of(disk) == OLD
+
+
+def test_a_manifest_that_is_no_json_leaves_both_old_files(tmp_path):
+    path = with_old_files(tmp_path)
+    with pytest.raises(TypeError):
+        write_plan(path, b"new", {"precision": object()})
+    assert contents_of(tmp_path) == OLD
+
+
+KILLED = """
+import json, pathlib, os, signal, sys
+from engine import manifest
+class Fatal(dict):
+    def items(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+manifest.write_plan(pathlib.Path(sys.argv[1]), bytes(1_000_000), {"fatal": Fatal(a=1)})
+"""
+
+
+def test_a_kill_between_plan_and_manifest_leaves_both_old_files(tmp_path):
+    """The manifest is written last, so a process that dies in it has written all of the plan, and replaced nothing."""
+    path = with_old_files(tmp_path)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    found = contents_of(tmp_path)
+    assert {name: found[name] for name in OLD} == OLD
+    assert len([name for name in found if len(found[name]) == 1_000_000]) == 1
+    write_plan(path, b"new", {})
+    assert path.read_bytes() == b"new"
+
+
+def test_digests_are_of_the_bytes_of_files(tmp_path):
+    contents = {"a": b"", "b": b"text", "c": os.urandom(3 << 20)}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        assert sha256_of_file(tmp_path / name) == hashlib.sha256(content).hexdigest()
+    wanted = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    assert sha256_of_files([tmp_path / name for name in contents]) == wanted
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    with pytest.raises(UsageError, match="gone: cannot be read: No such file or directory"):
+        sha256_of_file(tmp_path / "gone")
+
+
+def test_tensors_are_described_with_their_layout():
+    layers = [
+        ("convolution", {"name": "conv", "inputs": ["image"], "filters": 3, "kernel": 1, "padding": 0, "bias": False}),
+        ("flatten", {"name": "flat", "inputs": ["conv"], "order": "NCHW"}),
+    ]
+    graph = graph_of(layers, {"image": (1, 4, 7, 9)}, ["flat", "conv"], batch={"min": 1, "opt": 2, "max": 4})
+    assert describe_tensors(graph, ["image", "flat", "conv"]) == [
+        {"name": "image", "shape": [-1, 4, 7, 9], "dtype": "float32", "layout": "NCHW"},
+        {"name": "flat", "shape": [-1, 189], "dtype": "float32", "layout": None},
+        {"name": "conv", "shape": [-1, 3, 7, 9], "dtype": "float32", "layout": "NCHW"},
+    ]

@@ -1,0 +1,318 @@
+"""engine.network and its emitters: every layer type becomes real TensorRT layers under our names, or says why not."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import pytest
+
+from engine.emitters import EMITTERS
+from engine.emitters.activation import ACTIVATIONS, COMPOSED
+from engine.interpreter import Interpreter
+from engine.network import Definition, define
+from engine.plan import PlanOptions, Progress, build_plan
+from engine.tensorrt_api import TensorRT, load
+from spec.errors import TensorRTError
+from spec.layers import LAYERS, Convolution
+from spec.layers.activation import NEEDS
+from tests.small_models import graph_of, random_arrays
+
+TENSORRT = load("auto")
+IMAGE, FLAT = (1, 4, 7, 9), (1, 6)
+KERNEL = {"kernel": [3, 2], "padding": "same", "bias": True}
+VALUES = {"alpha": 0.2, "beta": 0.5, "minimum": -1.0, "maximum": 2.0, "approximate": True}
+
+# (layer type, its keys, the shapes it reads), each row a network of one layer.
+ROWS: List[Tuple[str, Dict[str, Any], Tuple[Tuple[int, ...], ...]]] = [
+    ("convolution", {**KERNEL, "filters": 3}, (IMAGE,)),
+    ("convolution", {**KERNEL, "filters": 6, "groups": 2, "stride": [2, 1], "bias": False}, (IMAGE,)),
+    ("convolution", {**KERNEL, "filters": 5, "dilation": [1, 2], "padding": "same_lower"}, (IMAGE,)),
+    ("convolution", {**KERNEL, "filters": 3, "padding": [[0, 2], [1, 0]]}, (IMAGE,)),
+    ("depthwise_convolution", {**KERNEL, "multiplier": 2}, (IMAGE,)),
+    ("deconvolution", {**KERNEL, "filters": 6, "stride": 2}, (IMAGE,)),
+    ("deconvolution", {**KERNEL, "filters": 6, "groups": 2, "stride": 3, "padding": "valid"}, (IMAGE,)),
+    ("deconvolution", {**KERNEL, "filters": 2, "stride": 2, "padding": 0, "output_padding": 1}, (IMAGE,)),
+    ("dense", {"units": 5, "bias": True}, (FLAT,)),
+    ("dense", {"units": 5, "bias": False}, (FLAT,)),
+    ("pooling", {"function": "max", "window": 3, "stride": 2, "padding": "same"}, (IMAGE,)),
+    ("pooling", {"function": "max", "window": [2, 3], "stride": [3, 2], "padding": [1, 0], "ceil": True}, (IMAGE,)),
+    ("pooling", {"function": "average", "window": 3, "padding": 1, "count_padding": True, "ceil": True}, (IMAGE,)),
+    ("pooling", {"function": "average", "window": 3, "padding": "same", "count_padding": False}, (IMAGE,)),
+    ("pooling", {"function": "average", "window": "global"}, (IMAGE,)),
+    ("batch_norm", {"epsilon": 1e-3}, (IMAGE,)),
+    ("batch_norm", {"epsilon": 1e-3, "gamma": False, "beta": False}, (FLAT,)),
+    ("scale", {"scale": 0.5, "shift": [1.0, 2.0, 3.0, 4.0]}, (IMAGE,)),
+    ("scale", {"learned": ["scale"], "power": 2.0}, (FLAT,)),
+    ("lrn", {"window": 5, "alpha": 1e-3, "beta": 0.75, "k": 2.0, "alpha_of": "sum"}, (IMAGE,)),
+    ("prelu", {}, (IMAGE,)),
+    ("prelu", {"shared": False}, (IMAGE,)),
+    ("softmax", {}, (IMAGE,)),
+    ("softmax", {"axis": -1}, (FLAT,)),
+    ("reduce", {"function": "mean", "axes": ["h", "w"]}, (IMAGE,)),
+    ("reduce", {"function": "max", "axes": ["c"], "keep_dims": True}, (IMAGE,)),
+    ("argmax", {}, (IMAGE,)),
+    ("argmax", {"keep_dims": True}, (FLAT,)),
+    ("top_k", {"k": 2}, (FLAT,)),
+    ("top_k", {"k": 3, "axis": "h", "largest": False}, (IMAGE,)),
+    ("cast", {"dtype": "float16"}, (IMAGE,)),
+    ("cast", {"dtype": "int32"}, (FLAT,)),
+    ("concatenation", {}, (IMAGE, (1, 2, 7, 9), IMAGE)),
+    ("concatenation", {"axis": -1}, (FLAT, FLAT)),
+    ("flatten", {"order": "NHWC"}, (IMAGE,)),
+    ("flatten", {"order": "NCHW"}, (IMAGE,)),
+    ("reshape", {"shape": [9, 28], "order": "NHWC"}, (IMAGE,)),
+    ("reshape", {"shape": [3, 1, 2], "order": "NHWC"}, (FLAT,)),
+    ("transpose", {"axes": [0, 3, 1, 2]}, (IMAGE,)),
+    ("squeeze", {"axes": ["h", "w"]}, ((1, 4, 1, 1),)),
+    ("padding", {"pad": [[1, 2], [0, 3]]}, (IMAGE,)),
+    ("padding", {"pad": 1, "value": -2.5}, (IMAGE,)),
+    ("padding", {"pad": [1, 2], "mode": "reflect"}, (IMAGE,)),
+    ("padding", {"pad": [1, 2], "mode": "edge"}, (IMAGE,)),
+    ("slice", {"axes": ["h", "c"], "start": [1, 0], "size": [3, 2], "stride": [2, 3]}, (IMAGE,)),
+    ("gather", {"axis": "c", "indices": [3, 0, 0]}, (IMAGE,)),
+    ("resize", {"mode": "bilinear", "scale": [2, 3], "coordinates": "half_pixel"}, (IMAGE,)),
+    ("resize", {"mode": "nearest", "size": 5, "coordinates": "asymmetric", "rounding": "floor"}, (IMAGE,)),
+]  # fmt: skip
+ROWS += [
+    ("activation", {"function": function, **{key: VALUES[key] for key in needs}}, (IMAGE,))
+    for function, needs in NEEDS.items()
+]
+ROWS += [("activation", {"function": "gelu", "approximate": False}, (FLAT,))]
+ROWS += [
+    ("elementwise", {"function": function}, (IMAGE, (1, 4, 1, 1)))
+    for function in ("sum", "product", "max", "min", "sub", "div")
+]
+ROWS += [("elementwise", {"function": "sum"}, (IMAGE, IMAGE, IMAGE))]
+NAMES = [f"{number} {word}" for number, (word, _, _) in enumerate(ROWS)]
+
+
+def network_of(rows: Any, dynamic: bool = False, tensorrt: TensorRT = TENSORRT) -> Definition:
+    """One network with a layer `L<number>` for each row, reading inputs of its own, all tensors put out."""
+    layers, inputs = [], {}
+    for number, (word, keys, shapes) in enumerate(rows):
+        names = [f"in{number}_{position}" for position in range(len(shapes))]
+        inputs.update(zip(names, shapes))
+        layers.append((word, {"name": f"L{number}", "inputs": names, **keys}))
+    outputs = [name for word, keys in layers for name in LAYERS[word](**keys).tensor_names]
+    graph = graph_of(layers, inputs, outputs, batch={"min": 1, "opt": 2, "max": 5} if dynamic else None)
+    return define(graph, random_arrays(graph), tensorrt)
+
+
+def added_layers(definition: Definition) -> Dict[str, str]:
+    """TensorRT's layer types by layer name."""
+    trt = definition.tensorrt.module
+    layers = [definition.network.get_layer(index) for index in range(definition.network.num_layers)]
+    return {layer.name: trt.ILayer.type.__get__(layer).name for layer in layers}
+
+
+def tensor_names(definition: Definition) -> List[str]:
+    layers = [definition.network.get_layer(index) for index in range(definition.network.num_layers)]
+    return [layer.get_output(index).name for layer in layers for index in range(layer.num_outputs)]
+
+
+def test_the_table_covers_the_vocabulary_exactly():
+    assert list(EMITTERS) == list(LAYERS)
+    assert set(ACTIVATIONS) | set(COMPOSED) == set(NEEDS) and not set(ACTIVATIONS) & set(COMPOSED)
+    assert {word for word, _, _ in ROWS} | {"constant"} == set(LAYERS)
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_a_layer_is_defined_under_our_names(row, dynamic):
+    definition = network_of([row], dynamic)
+    names = added_layers(definition)
+    assert "L0" in names
+    for name in [*names, *tensor_names(definition)]:
+        assert name == "L0" or name.startswith("L0/")
+    for name, wanted in definition.graph.tensors.items():
+        assert tuple(definition.tensors[name].shape) == wanted.shape
+        assert wanted.shape[0] == (-1 if dynamic else 1)
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+def test_every_layer_type_builds(dynamic):
+    definition = network_of(ROWS, dynamic)
+    assert len(set(added_layers(definition))) == definition.network.num_layers
+    plan = build_plan(definition, PlanOptions(), Progress())
+    assert memoryview(plan).nbytes > 10_000
+
+
+@pytest.mark.parametrize("keys", [{"value": 2.0}, {"value": [1.0, 2.0, 3.0, 4.0]}, {}], ids=["one", "all", "learned"])
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+def test_a_constant_joins_the_image(keys, dynamic):
+    layers = [
+        ("constant", {"name": "four", "shape": [1, 4, 1, 1], **keys}),
+        ("elementwise", {"name": "sum", "inputs": ["image", "four"], "function": "sum"}),
+    ]
+    graph = graph_of(layers, {"image": IMAGE}, ["sum"], {"min": 1, "opt": 2, "max": 5} if dynamic else None)
+    definition = define(graph, random_arrays(graph), TENSORRT)
+    assert added_layers(definition) == {"four": "CONSTANT", "sum": "ELEMENTWISE"}
+    assert build_plan(definition, PlanOptions(), Progress()) is not None
+
+
+@pytest.mark.parametrize(
+    "word, kind",
+    [("batch_norm", "SCALE"), ("concatenation", "CONCATENATION"), ("flatten", "SHUFFLE"), ("cast", "CAST"),
+     ("convolution", "CONVOLUTION"), ("depthwise_convolution", "CONVOLUTION"), ("pooling", "POOLING"), ("lrn", "LRN"),
+     ("prelu", "PARAMETRIC_RELU"), ("transpose", "SHUFFLE"), ("softmax", "SOFTMAX")],
+)  # fmt: skip
+def test_a_layer_is_the_tensorrt_layer_it_should_be(word, kind):
+    row = next(row for row in ROWS if row[0] == word)
+    assert added_layers(network_of([row]))["L0"] == kind
+
+
+def test_the_parts_of_a_dense_layer_have_its_name():
+    names = added_layers(network_of([row for row in ROWS if row[0] == "dense"][:1]))
+    assert names == {"L0/image": "SHUFFLE", "L0/convolution": "CONVOLUTION", "L0": "SHUFFLE"}
+
+
+CLASSIFIER = [
+    ("convolution", {**KERNEL, "filters": 3}),
+    ("batch_norm", {"epsilon": 1e-3}),
+    ("scale", {"scale": 0.5, "power": 2.0}),
+    ("activation", {"function": "relu"}),
+    ("pooling", {"function": "max", "window": 2}),
+    ("flatten", {"order": "NHWC"}),
+    ("dense", {"units": 3, "bias": True}),
+    ("softmax", {}),
+]
+DECODER = [
+    ("prelu", {}),
+    ("deconvolution", {**KERNEL, "filters": 2, "stride": 2}),
+    ("padding", {"pad": 1, "value": 0.5}),
+    ("lrn", {"window": 3, "alpha": 0.1, "beta": 0.75, "k": 1.0, "alpha_of": "mean"}),
+    ("activation", {"function": "gelu", "approximate": True}),
+]
+
+
+@pytest.mark.parametrize("layers", [CLASSIFIER, DECODER], ids=["classifier", "decoder"])
+def test_weights_meet_half_precision_tensors_in_half_precision(layers):
+    """After a cast to float16 every kernel, bias and scale must be float16 too, or TensorRT refuses the layer."""
+    rows = [("cast", {"name": "half", "inputs": ["image"], "dtype": "float16"})]
+    for number, (word, keys) in enumerate(layers):
+        rows.append((word, {"name": f"L{number}", "inputs": [rows[-1][1]["name"]], **keys}))
+    graph = graph_of(rows, {"image": IMAGE}, [rows[-1][1]["name"]])
+    definition = define(graph, random_arrays(graph), TENSORRT)
+    assert definition.network.get_output(0).dtype == TENSORRT.module.float16
+    assert build_plan(definition, PlanOptions(), Progress()) is not None
+
+
+def test_a_weight_that_half_precision_cannot_hold_is_refused():
+    rows = [
+        ("cast", {"name": "half", "inputs": ["x"], "dtype": "float16"}),
+        ("dense", {"name": "fc", "inputs": ["half"], "units": 3, "bias": False}),
+    ]
+    graph = graph_of(rows, {"x": FLAT}, ["fc"])
+    with pytest.raises(TensorRTError, match=r"net\.yaml:2: layer 'fc': numbers up to 7e\+04 do not fit float16"):
+        define(graph, {("fc", "kernel"): np.full((3, 6), 70_000, np.float32)}, TENSORRT)
+
+
+# What is refused, and in whose words
+
+
+def conv_graph(**keys: Any):
+    layer = ("convolution", {"name": "conv", "inputs": ["image"], "filters": 3, **KERNEL, **keys})
+    return graph_of([layer], {"image": IMAGE}, ["conv"])
+
+
+def test_a_kernel_of_the_wrong_size_is_refused_in_tensorrts_words():
+    graph = conv_graph()
+    arrays = {**random_arrays(graph), ("conv", "kernel"): np.ones((3, 5, 3, 2), np.float32)}
+    with pytest.raises(TensorRTError) as failure:
+        define(graph, arrays, TENSORRT)
+    message = str(failure.value)
+    assert message.startswith(f"net.yaml:1: layer 'conv': {TENSORRT.title} refused it: ")
+    assert "90 weights" in message and "4 input channels" in message
+    assert failure.value.exit_code == 1
+
+
+def test_a_bias_of_the_wrong_size_names_the_part_it_belongs_to():
+    graph = graph_of([("dense", {"name": "fc", "inputs": ["x"], "units": 3, "bias": True})], {"x": FLAT}, ["fc"])
+    arrays = {**random_arrays(graph), ("fc", "bias"): np.ones(4, np.float32)}
+    with pytest.raises(TensorRTError, match=r"net\.yaml:1: layer 'fc/convolution': .* refused it: .*4"):
+        define(graph, arrays, TENSORRT)
+
+
+def test_a_batch_norm_of_the_wrong_width_is_refused():
+    graph = graph_of([("batch_norm", {"name": "bn", "inputs": ["x"], "epsilon": 1e-3})], {"x": IMAGE}, ["bn"])
+    arrays = {key: np.ones(5, np.float32) for key in random_arrays(graph)}
+    with pytest.raises(TensorRTError, match=r"net\.yaml:1: layer 'bn': .* refused it: .*weights"):
+        define(graph, arrays, TENSORRT)
+
+
+def test_words_of_one_refusal_do_not_turn_up_in_the_next():
+    graph = conv_graph()
+    for size in (5, 6):
+        arrays = {**random_arrays(graph), ("conv", "kernel"): np.ones((3, size, 3, 2), np.float32)}
+        with pytest.raises(TensorRTError) as failure:
+            define(graph, arrays, TENSORRT)
+        assert f"{18 * size} weights" in str(failure.value)
+    assert "90 weights" not in str(failure.value)
+
+
+def test_a_shape_that_tensorrt_infers_differently_is_caught(monkeypatch):
+    monkeypatch.setattr(Convolution, "output_shape", lambda self, shape: (shape[0], self.filters, 8, 9))
+    with pytest.raises(TensorRTError) as failure:
+        define(conv_graph(), random_arrays(conv_graph()), TENSORRT)
+    assert str(failure.value) == (
+        "net.yaml:1: layer 'conv': TensorRT infers 1 x 3 x 7 x 9, the graph 1 x 3 x 8 x 9"
+    )
+
+
+def test_a_type_that_tensorrt_infers_differently_is_caught(monkeypatch):
+    monkeypatch.setattr(Convolution, "output_dtype", lambda self, *dtypes: "float16")
+    with pytest.raises(TensorRTError, match="layer 'conv': TensorRT infers float32, the graph float16"):
+        define(conv_graph(), random_arrays(conv_graph()), TENSORRT)
+
+
+def test_a_name_that_a_part_already_has_is_refused():
+    layers = [
+        ("dense", {"name": "fc", "inputs": ["x"], "units": 6, "bias": True}),
+        ("activation", {"name": "fc/image", "inputs": ["fc"], "function": "relu"}),
+    ]
+    graph = graph_of(layers, {"x": FLAT}, ["fc/image"])
+    with pytest.raises(TensorRTError, match=r"net\.yaml:2: layer 'fc/image': .* refused it: .*fc/image"):
+        define(graph, random_arrays(graph), TENSORRT)
+
+
+# TensorRTs that lack a layer
+
+
+class Lacking(TensorRT):
+    """The TensorRT that is here, without some capabilities."""
+
+    def __init__(self, *capabilities: str) -> None:
+        super().__init__(TENSORRT.module)
+        self.logger, self.log, self._lacks = TENSORRT.logger, TENSORRT.log, capabilities
+
+    def has(self, capability: str) -> bool:
+        return capability not in self._lacks and super().has(capability)
+
+
+@pytest.mark.parametrize("approximate", [True, False])
+@pytest.mark.parametrize("shape", [IMAGE, FLAT], ids=["image", "flat"])
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+def test_a_composed_gelu_computes_what_tensorrts_own_does(approximate, shape, dynamic):
+    row = ("activation", {"function": "gelu", "approximate": approximate}, (shape,))
+    own, composed = network_of([row], dynamic), network_of([row], dynamic, Lacking("gelu activation"))
+    assert added_layers(own) == {"L0": "ACTIVATION"}
+    names = added_layers(composed)
+    assert names["L0"] == "ELEMENTWISE" and "L0/tanh" in names if approximate else names["L0/erf"] == "UNARY"
+    assert all(name == "L0" or name.startswith("L0/") for name in [*names, *tensor_names(composed)])
+    image = np.random.default_rng(0).uniform(-4, 4, shape).astype(np.float32)
+    outputs = [Interpreter(each.network, TENSORRT.module).run({"in0_0": image})["L0"] for each in (own, composed)]
+    assert np.abs(outputs[0] - outputs[1]).max() < 1e-6 * np.abs(outputs[0]).max()
+    assert build_plan(composed, PlanOptions(), Progress()) is not None
+
+
+@pytest.mark.skipif(
+    not hasattr(TENSORRT.module.ILayer, "set_output_type"),
+    reason=f"{TENSORRT.title} is strongly typed: an identity cannot change the type, and it has a cast layer",
+)
+@pytest.mark.parametrize("dtype", ["float16", "int32"])
+def test_a_cast_is_an_identity_where_there_is_no_cast_layer(dtype):
+    row = ("cast", {"dtype": dtype}, (IMAGE,))
+    definition = network_of([row], tensorrt=Lacking("cast layer"))
+    assert added_layers(definition) == {"L0": "IDENTITY"}
+    assert definition.tensors["L0"].dtype == network_of([row]).tensors["L0"].dtype
