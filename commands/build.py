@@ -9,23 +9,22 @@ from __future__ import annotations
 import argparse
 from math import prod
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict
 
-from commands import verification
+from commands import build_arguments, verification
 from commands.console import Console
-from commands.stages import Prepared, add_config_arguments, prepare, read_config, shown
+from commands.stages import Prepared, add_config_arguments, in_precision, prepare, read_config, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the main job."""
     add_config_arguments(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the plan goes (default out/<model>/)")
-    parser.add_argument("--target", metavar="SM,...", default="", help="TensorRT-RTX: compute capabilities, sm75,sm89")
-    parser.add_argument("--workspace", type=_bytes, metavar="MIB", help="scratch memory the build may use")
     parser.add_argument("--dry-run", action="store_true", help="stop after the network definition; print every layer")
     parser.add_argument("--no-verify", action="store_true", help="build without comparing with the source model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was done, with times, as JSON")
     verification.add_arguments(parser)
+    build_arguments.add_arguments(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -40,7 +39,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     atomic_file.write_whole(
         output / "ledger.json", atomic_file.json_bytes([row._asdict() for row in prepared.weights.ledger])
     )
-    _check_targets(options, prepared)
+    _check_options(options, prepared)
     summary: Dict[str, Any] = {"model": model.name, "seconds": console.seconds}
     proof = verification.Proof("not verified: a dry run", None)
     if options.dry_run:
@@ -55,24 +54,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0 if proof.passed else 1
 
 
-def _bytes(mebibytes: str) -> int:
-    """The number of bytes that so many MiB are; argparse names the option when this raises."""
-    size = float(mebibytes) * (1 << 20)
-    if not 1 <= size < 1 << 50:
-        raise argparse.ArgumentTypeError(f"wanted MiB, for example 512, found {mebibytes}")
-    return int(size)
+def _check_options(options: argparse.Namespace, prepared: Prepared) -> None:
+    """What this TensorRT lacks is refused before the proof takes its seconds."""
+    from engine.build_options import apply_options
 
-
-def _targets(options: argparse.Namespace) -> List[str]:
-    return [word.strip().lower() for word in options.target.split(",") if word.strip()]
-
-
-def _check_targets(options: argparse.Namespace, prepared: Prepared) -> None:
-    """An unknown --target is refused before the proof takes its seconds."""
-    from engine.plan import set_targets
-
-    definition = prepared.definition
-    set_targets(definition.tensorrt, definition.trt_builder.create_builder_config(), _targets(options))
+    tensorrt, trt_builder = prepared.definition.tensorrt, prepared.definition.trt_builder
+    plan_options = build_arguments.plan_options(options, tensorrt)
+    apply_options(tensorrt, trt_builder.create_builder_config(), plan_options)
 
 
 def _plan(
@@ -80,11 +68,12 @@ def _plan(
 ) -> Dict[str, Any]:
     from commands.progress import shown_progress
     from engine import manifest
-    from engine.plan import PlanOptions, build_plan
+    from engine.plan import build_plan
 
     with console.stage("build") as found:
         with shown_progress(console) as progress:
-            plan = build_plan(prepared.definition, PlanOptions(tuple(_targets(options)), options.workspace), progress)
+            plan_options = build_arguments.plan_options(options, prepared.definition.tensorrt)
+            plan = build_plan(in_precision(prepared), plan_options, progress)
         found.append(f"{memoryview(plan).nbytes / 1e6:,.1f} MB")
     with console.stage("write") as found:
         path = output / f"{prepared.model.name}.plan"
@@ -98,14 +87,19 @@ def _manifest(
 ) -> Dict[str, Any]:
     from engine import manifest
 
-    model, graph, checkpoint, tensorrt = prepared.model, prepared.graph, prepared.checkpoint, prepared.definition.tensorrt
+    model, graph, checkpoint, tensorrt = (
+        prepared.model,
+        prepared.graph,
+        prepared.checkpoint,
+        prepared.definition.tensorrt,
+    )
     files = manifest.sha256_of_files(checkpoint.files)
     return {
         "config": {"file": str(model.path), "sha256": manifest.sha256_of_file(model.path), "set": options.set},
         "checkpoint": {"path": str(checkpoint.path), "format": checkpoint.format, "sha256": files},
         "tensorrt": {"name": tensorrt.name, "version": tensorrt.version},
-        "compute_capabilities": _targets(options) or "default",
-        "precision": model.precision,
+        "compute_capabilities": list(options.target) or "default",
+        "precision": model.precision.model_dump(exclude_defaults=True) or {"default": "fp32"},
         "inputs": manifest.describe_tensors(graph, [*graph.inputs]),
         "outputs": manifest.describe_tensors(graph, graph.outputs),
         "batch": graph.batch.model_dump() if graph.batch else None,

@@ -13,23 +13,28 @@ from spec.errors import UsageError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
-    parser.add_argument("--input", default="random:0", metavar="WHAT", help="random:SEED, an .npy, .npz or image file")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default out/<model>/<model>.activations.safetensors")
+    parser.add_argument("--input", metavar="WHAT", help="random:SEED (default random:0), an .npy, .npz or image file")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="default out/<model>/<model>.activations.safetensors"
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Records; returns the exit code."""
-    from verify.recorded import record
-
     from engine.atomic_file import check_writable
+    from engine.manifest import sha256_of_files
+    from verify.recorded import Origin, record
 
     model, graph = read_config(options, console)
     if model.reference is None or model.reference.activations is not None:
         raise UsageError(f"{model.path}: needs a `reference` with graph, keras or callable to record from")
     output = options.output or Path("out") / model.name / f"{model.name}.activations.safetensors"
     check_writable(output.parent)
-    activations = verification.reference_activations(options, console, prepare(options, console, model, graph))
+    prepared = prepare(options, console, model, graph)
+    activations = verification.reference_activations(options, console, prepared)
     with console.stage("write") as found:
-        record(output, activations)
-        found.append(f"{shown(output)}, {output.stat().st_size / 1e6:,.1f} MB; use it with reference: {{activations: ...}}")
+        record(output, activations, Origin(model.name, sha256_of_files(prepared.checkpoint.files)))
+        found.append(
+            f"{shown(output)}, {output.stat().st_size / 1e6:,.1f} MB; use it with reference: {{activations: ...}}"
+        )
     return 0

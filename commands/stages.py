@@ -35,7 +35,8 @@ def read_config(options: argparse.Namespace, console: Console) -> Any:
     from commands.configs import load_graph
 
     with console.stage("config") as found:
-        model, graph = load_graph(options.config, options.set)
+        precision = getattr(options, "precision", None)
+        model, graph = load_graph(options.config, [*options.set, *([f"precision={precision}"] if precision else [])])
         found.append(f"{shown(model.path)}: {model.architecture}, {len(graph.layers)} layers")
         inputs, outputs = (", ".join(_described(graph, names)) for names in (graph.inputs, graph.outputs))
         found.append(f"{inputs} -> {outputs}")
@@ -48,6 +49,28 @@ def prepare(options: argparse.Namespace, console: Console, model: Any, graph: An
     """Weights transplanted and the network defined; every problem up to there ends the job."""
     checkpoint, weights = _weights(options, console, model, graph)
     return Prepared(model, graph, checkpoint, weights, _definition(options, console, graph, weights))
+
+
+def in_precision(prepared: Prepared) -> Any:
+    """The network as it is to be built: the proven one, or, where its precision is another, defined anew in that."""
+    from engine.network import define
+
+    model, graph, definition = prepared.model, prepared.graph, prepared.definition
+    if model.precision.words == ("fp32",):
+        return definition
+    precision = precision_of(model, graph, definition.tensorrt)
+    return define(graph, prepared.weights.arrays, definition.tensorrt, precision)
+
+
+def precision_of(model: Any, graph: Any, tensorrt: Any) -> Any:
+    """The engine.precision.Precision that the config asks for; raises ConfigError where ranges are missing."""
+    from engine.calibration import read_ranges
+    from engine.precision import plan_precision
+
+    place = model.place("precision")
+    layers = model.precision.of_layers([layer.name for layer in graph.layers], place)
+    ranges = read_ranges(model.beside(model.ranges)) if model.ranges and "int8" in model.precision.words else {}
+    return plan_precision(graph, layers, model.precision.default, ranges, tensorrt, place)
 
 
 def shown(path: Path) -> str:

@@ -16,7 +16,7 @@ SHOWN_ROWS = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a comparison."""
-    parser.add_argument("--input", default="random:0", metavar="WHAT", help="random:SEED, an .npy, .npz or image file")
+    parser.add_argument("--input", metavar="WHAT", help="random:SEED (default random:0), an .npy, .npz or image file")
     parser.add_argument("--atol", type=float, default=0.0, help="passes if |c - r| <= atol + rtol * max|r| (default 0)")
     parser.add_argument("--rtol", type=float, default=1e-5, help="default 1e-5")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write the comparison as JSON and as one HTML page")
@@ -84,12 +84,19 @@ def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -
 
 def reference_activations(options: argparse.Namespace, console: Console, prepared: Prepared) -> Any:
     """What the source framework computes on the input, by our names."""
+    from engine.manifest import sha256_of_files
     from verify.inputs import make_inputs
+    from verify.recorded import Recorded
     from verify.reference import open_reference, reference_activations
 
     with console.stage("reference") as found:
         reference = open_reference(prepared.model)
-        inputs, title = make_inputs(prepared.graph, options.input)
+        if isinstance(reference, Recorded):
+            reference.check_checkpoint(sha256_of_files(prepared.checkpoint.files))
+        if options.input is None and reference.inputs is not None:
+            inputs, title = reference.inputs, reference.input_title
+        else:
+            inputs, title = make_inputs(prepared.graph, options.input or "random:0")
         activations = reference_activations(prepared.model, prepared.graph, reference, inputs, title)
         found.append(f"{activations.title} on {activations.input_title}: {len(activations.arrays)} tensors")
     return activations

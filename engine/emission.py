@@ -190,9 +190,11 @@ class Emission:
         """Marks the graph's outputs; a half one is renamed NAME/float16 and cast, so that NAME stays float32."""
         for name in self.graph.outputs:
             tensor = self.tensors[name]
-            if dtype_name(tensor.dtype) == "float16":
+            if dtype_name(tensor.dtype) == "float16" and self.graph.tensors[name].dtype == "float32":
                 tensor.name = f"{name}/float16"
-                tensor = self._named(name, self.network.add_cast(tensor, trt_dtype(self.trt, "float32")), f"{name}/float32")
+                tensor = self._named(
+                    name, self.network.add_cast(tensor, trt_dtype(self.trt, "float32")), f"{name}/float32"
+                )
             self.network.mark_output(tensor)
 
     def refusal(self, name: str) -> TensorRTError:

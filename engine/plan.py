@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import contextmanager
-from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence
 
+from engine import timing_cache
+from engine.build_options import PlanOptions, apply_options
 from engine.network import Definition
-from engine.precision import Precision
 from engine.tensorrt_api import TensorRT
-from spec.errors import TensorRTError, UsageError, did_you_mean
+from spec.errors import TensorRTError
 
 
 class Progress:
@@ -26,18 +27,6 @@ class Progress:
         """A phase is over."""
 
 
-class PlanOptions(NamedTuple):
-    """What a build may be told.
-
-    Attributes:
-        targets: compute capabilities for TensorRT-RTX (`sm75`, ...); none: its default, every RTX GPU.
-        workspace: bytes of scratch memory at most; None: TensorRT's default.
-    """
-
-    targets: Tuple[str, ...] = ()
-    workspace: Optional[int] = None
-
-
 def build_plan(definition: Definition, options: PlanOptions, progress: Progress) -> Any:
     """Builds; returns TensorRT's memory block with the plan, readable through the buffer protocol.
 
@@ -48,10 +37,8 @@ def build_plan(definition: Definition, options: PlanOptions, progress: Progress)
     """
     tensorrt, trt_builder = definition.tensorrt, definition.trt_builder
     config = trt_builder.create_builder_config()
-    set_precision(tensorrt, config, definition.precision)
-    if options.workspace is not None:
-        config.set_memory_pool_limit(tensorrt.module.MemoryPoolType.WORKSPACE, options.workspace)
-    set_targets(tensorrt, config, options.targets)
+    set_precision(definition, config)
+    apply_options(tensorrt, config, options)
     _add_profile(definition, config)
     with _held_interrupts() as interrupts:
         if tensorrt.has("progress monitor"):
@@ -62,6 +49,8 @@ def build_plan(definition: Definition, options: PlanOptions, progress: Progress)
         raise KeyboardInterrupt
     if plan is None:
         raise TensorRTError(f"{tensorrt.title} could not build '{definition.graph.name}': {words}")
+    if options.timing_cache is not None:
+        timing_cache.save(tensorrt, config, options.timing_cache)
     return plan
 
 
@@ -79,45 +68,24 @@ def _held_interrupts() -> Iterator[List[int]]:
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
-def set_precision(tensorrt: TensorRT, config: Any, precision: Precision) -> None:
+def set_precision(definition: Definition, config: Any) -> None:
     """The builder flags of a precision; a strongly typed network needs none but TF32's.
 
-    TF32 is on by default in TensorRT; here fp32 means all 23 bits of the mantissa.
+    TF32 is on by default in TensorRT; here fp32 means all 23 bits of the mantissa. Half tensors that the graph itself
+    has need the FP16 flag too, where there is one.
     """
+    tensorrt, precision = definition.tensorrt, definition.precision
     flags = tensorrt.module.BuilderFlag
     if not precision.uses("tf32"):
         config.clear_flag(flags.TF32)
     if not tensorrt.has("fp16 flag"):
         return
-    if precision.uses("fp16") or precision.uses("int8"):
+    half = any(tensor.dtype == "float16" for tensor in definition.graph.tensors.values())
+    if half or precision.uses("fp16") or precision.uses("int8"):
         config.set_flag(flags.FP16)
         config.set_flag(flags.OBEY_PRECISION_CONSTRAINTS)
     if precision.uses("int8"):
         config.set_flag(flags.INT8)
-
-
-def set_targets(tensorrt: TensorRT, config: Any, targets: Sequence[str]) -> None:
-    """Compute capabilities of a TensorRT-RTX plan; raises UsageError for a wrong one, or on another TensorRT."""
-    if not targets:
-        return
-    tensorrt.require("compute capability targets", "--target")
-    known = known_targets(tensorrt)
-    twice = sorted({target for target in targets if list(targets).count(target) > 1})
-    if twice:
-        raise UsageError(f"--target: {', '.join(twice)} stands twice; name each once")
-    unknown = [target for target in targets if target not in known]
-    if unknown:
-        hints = [f"'{target}'{did_you_mean(target, known)}" for target in unknown]
-        raise UsageError(f"--target: {tensorrt.title} knows no {', '.join(hints)}; it knows {', '.join(known)}")
-    config.num_compute_capabilities = len(targets)
-    for position, target in enumerate(targets):
-        if not config.set_compute_capability(getattr(tensorrt.module.ComputeCapability, target.upper()), position):
-            raise UsageError(f"--target {target}: {tensorrt.title} refused it: {tensorrt.log.take()}")
-
-
-def known_targets(tensorrt: TensorRT) -> List[str]:
-    """The `smNN` words of this TensorRT-RTX."""
-    return [word.lower() for word in tensorrt.module.ComputeCapability.__members__ if word.startswith("SM")]
 
 
 def _add_profile(definition: Definition, config: Any) -> None:

@@ -36,7 +36,7 @@ class Precision(NamedTuple):
     Attributes:
         layers: fp32, tf32, fp16 or int8 by layer name.
         default: that of most layers.
-        ranges: largest magnitude of a tensor that is quantized, by tensor name.
+        ranges: largest magnitude of each tensor that is quantized, by tensor name.
         typed: whether the network is strongly typed.
     """
 
@@ -57,7 +57,12 @@ FP32 = Precision({}, "fp32", {}, typed=False)
 
 
 def plan_precision(
-    graph: Graph, layers: Mapping[str, str], default: str, ranges: Mapping[str, float], tensorrt: TensorRT
+    graph: Graph,
+    layers: Mapping[str, str],
+    default: str,
+    ranges: Mapping[str, float],
+    tensorrt: TensorRT,
+    place: str = "precision",
 ) -> Precision:
     """The precision of a graph on a TensorRT.
 
@@ -68,8 +73,13 @@ def plan_precision(
     missing = [name for name in wanted if name not in ranges]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise ConfigError(f"int8 needs the ranges of {len(missing)} tensors: {shown}; run `run.py calibrate` first")
-    return Precision(dict(layers), default, {name: float(ranges[name]) for name in wanted}, not tensorrt.has("fp16 flag"))
+        raise ConfigError(
+            f"{place}: int8 needs the ranges of {len(missing)} tensors: {shown}; write them with `run.py calibrate` "
+            "and name the file with `ranges:`"
+        )
+    return Precision(
+        dict(layers), default, {name: float(ranges[name]) for name in wanted}, not tensorrt.has("fp16 flag")
+    )
 
 
 def quantized_tensors(graph: Graph, layers: Mapping[str, str]) -> Tuple[str, ...]:

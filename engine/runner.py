@@ -1,6 +1,6 @@
 """A plan on the GPU: named arrays in, named arrays out, on every TensorRT from 8.5 on by the same calls.
 
-    arrays -> pinned host -> device -> execute_async_v3 -> device -> pinned host -> arrays      one stream, one context
+arrays -> pinned host -> device -> execute_async_v3 -> device -> pinned host -> arrays      one stream, one context
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """In which number format each layer computes: a default, and the layers that differ from it.
 
-    precision: fp16          precision: {default: int8, fp16: [stem/*], fp32: [logits, prob]}
+precision: fp16          precision: {default: int8, fp16: [stem/*], fp32: [logits, prob]}
 """
 
 from __future__ import annotations

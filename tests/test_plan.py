@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from engine.network import Definition, define
-from engine.plan import PlanOptions, Progress, build_plan, known_targets
+from engine.build_options import PlanOptions, known_targets
+from engine.plan import Progress, build_plan
 from engine.tensorrt_api import CAPABILITIES, MessageLog, TensorRT, dtype_name, load, trt_dtype
 from spec.errors import TensorRTError, UsageError
 from tests.small_models import graph_of, random_arrays

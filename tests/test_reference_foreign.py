@@ -1,6 +1,6 @@
 """Models nobody here wrote, through their own code: every layer of our architectures finds its tensor in them.
 
-Weights are random, batch-norm statistics too. torchvision, timm and transformers are in no extra: install them for this.
+Weights are random, batch-norm statistics too. torchvision, timm and transformers are in no extra: install them.
 """
 
 from __future__ import annotations
@@ -183,9 +183,12 @@ def test_keras_applications_as_a_tensorflow_graph(tmp_path):
     keras = pytest.importorskip("tf_keras")
     tf = tensorflow.compat.v1
     with tf.Graph().as_default() as graph, tf.Session() as session:
-        keras.backend.set_session(session)
         net = keras.applications.ResNet50(weights=None, input_shape=(SIZE, SIZE, 3))
         session.run(tf.global_variables_initializer())
+        random = np.random.default_rng(0)
+        norms = [each.initializer for each in tf.global_variables() if "_bn/" in each.op.name]
+        values = {each.inputs[1]: random.uniform(0.5, 1.5, each.inputs[1].shape) for each in norms}
+        session.run(norms, values)
         outputs = [net.output.op.name]
         frozen = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), outputs)
         image = random_image(1, SIZE, SIZE, 3)

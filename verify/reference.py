@@ -156,16 +156,14 @@ def reference_activations(
     names = reference_names(model, graph, reference)
     fed = inputs if reference.recorded else source_inputs(model, graph, reference, inputs)
     found = reference.activations(fed, list(dict.fromkeys(names.values())))
-    given = input_tensors(model, graph, inputs)
+    at_input = input_tensors(model, graph, inputs)
     arrays, titles = {}, {}
     for name in (name for layer in graph.layers for name in layer.tensor_names):
         if name in names:
-            arrays[name], titles[name] = (
-                _ours(graph, reference, name, found[names[name]]),
-                reference.original(names[name]),
-            )
-        elif name in given:
-            arrays[name], titles[name] = given[name]
+            arrays[name] = _ours(graph, reference, name, found[names[name]])
+            titles[name] = reference.original(names[name])
+        elif name in at_input:
+            arrays[name], titles[name] = at_input[name]
     return Activations(arrays, titles, inputs, reference.title, input_title)
 
 

@@ -7,7 +7,6 @@ from typing import Any, Optional
 import numpy as np
 
 from engine.emission import Emission
-from engine.tensorrt_api import trt_dtype
 from spec.layers import (
     ArgMax,
     BatchNorm,

@@ -91,16 +91,17 @@ ROUNDING = {"floor": "FLOOR", "ceil": "CEIL", "half_down": "HALF_DOWN", "half_up
 
 
 def resize(emission: Emission, layer: Resize, source: Any) -> None:
-    trt = emission.trt
+    trt, size = emission.trt, layer.output_shape(tuple(source.shape))
+    # before the resize is added: TensorRT 8.5 infers the whole network when a shape is read, and this would lack one
+    wanted = emission.runtime_shape(source, size) if size[0] < 0 else None
     added = emission.network.add_resize(source)
     interpolation = trt.InterpolationMode.NEAREST if layer.mode == "nearest" else trt.InterpolationMode.LINEAR
     transformation = getattr(trt.ResizeCoordinateTransformation, COORDINATES[layer.coordinates])
     emission.setting(added, resize_mode=interpolation, coordinate_transformation=transformation)
     if layer.rounding is not None:
         emission.setting(added, nearest_rounding=getattr(trt.ResizeRoundMode, ROUNDING[layer.rounding]))
-    size = layer.output_shape(tuple(source.shape))
-    if size[0] < 0:
-        added.set_input(1, emission.runtime_shape(source, size))
-    else:
+    if wanted is None:
         emission.setting(added, shape=size)
+    else:
+        added.set_input(1, wanted)
     emission.tensors[layer.name] = emission.whole(added)

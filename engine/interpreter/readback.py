@@ -155,7 +155,12 @@ def _plain(value: Any, name: str, dtype: np.dtype) -> Any:
         return plain_weights(value, name, dtype)
     if hasattr(value, "nbytes"):  # trt.Weights itself comes back where NumPy lacks the type, as for BF16
         raise UnreadableLayer(f"{name}: {value.dtype.name} weights cannot be read back through the Python bindings")
-    return value.name if hasattr(value, "name") else tuple(value)
+    if hasattr(value, "name"):
+        return value.name
+    try:
+        return tuple(value)
+    except ValueError:  # TensorRT 8: a Dims that was never set has a negative length
+        return None
 
 
 def plain_weights(array: np.ndarray, name: str, dtype: np.dtype) -> Optional[np.ndarray]:
