@@ -1,9 +1,9 @@
 """How long ResNet-50 takes in the interpreter and in PyTorch, same weights, same image, same process: medians as JSON.
 
-    random weights --> INetworkDefinition (tensorrt_rtx) --> Interpreter.run -> logits
-                   --> the same operations called in PyTorch on the CPU      -> logits: compared, then timed in turn
+random weights --> INetworkDefinition (tensorrt_rtx) --> Interpreter.run -> logits
+               --> the same operations called in PyTorch on the CPU      -> logits: compared, then timed in turn
 
-    python -m benchmarks.interpreter [--size 256] [--runs 7] [--threads 2]
+python -m benchmarks.interpreter [--size 256] [--runs 7] [--threads 2]
 """
 
 from __future__ import annotations

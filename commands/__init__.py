@@ -20,6 +20,8 @@ MAIN = Verb("commands.build", "rebuild a network and write its TensorRT plan")
 VERBS: Dict[str, Verb] = {
     "diff": Verb("commands.diff", "compare every layer with the source framework's own activations"),
     "record": Verb("commands.record", "write those activations to a file, for comparisons without the framework"),
+    "calibrate": Verb("commands.calibrate", "write the activation ranges that int8 needs, from images"),
+    "precisions": Verb("commands.precisions", "the error of every layer in fp32, fp16 and int8 side by side"),
     "inspect": Verb("commands.inspect", "list every tensor of a checkpoint, and the format that was recognised"),
     "sample": Verb("commands.sample", "write the checkpoint of a sample model with its own framework"),
     "schema": Verb("commands.schema", "print the JSON Schema of configs, for editors"),

@@ -20,11 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Runs the comparison; returns the exit code."""
+    from engine.atomic_file import check_writable
     from verify.report import print_table, write_json
 
     model, graph = read_config(options, console)
     if model.reference is None:
         raise UsageError(f"{model.path}: names no `reference` to compare with; see configs/model1.yaml")
+    for directory in filter(None, (options.json and options.json.parent, options.report)):
+        check_writable(directory)
     comparison = verification.compare(options, console, prepare(options, console, model, graph))
     print_table(comparison, console.rich(), None if options.all else verification.SHOWN_ROWS)
     verification.Proof("", comparison).print(console)

@@ -69,7 +69,8 @@ def precision_of(model: Any, graph: Any, tensorrt: Any) -> Any:
 
     place = model.place("precision")
     layers = model.precision.of_layers([layer.name for layer in graph.layers], place)
-    ranges = read_ranges(model.beside(model.ranges)) if model.ranges and "int8" in model.precision.words else {}
+    uses_int8 = "int8" in model.precision.words
+    ranges = read_ranges(model.beside(model.ranges)) if model.ranges and uses_int8 else {}
     return plan_precision(graph, layers, model.precision.default, ranges, tensorrt, place)
 
 

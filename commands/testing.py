@@ -1,15 +1,17 @@
 """For the user's own tests: every layer of a config against its source framework, in three lines.
 
-    from commands.testing import assert_layers_agree
+from commands.testing import assert_layers_agree
 
-    def test_my_model():
-        assert_layers_agree("configs/mine.yaml")
+def test_my_model():
+    assert_layers_agree("configs/mine.yaml")
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, Sequence
+import logging
+from contextlib import contextmanager
+from typing import Any, Iterator, Optional
 
 from commands import verification
 from commands.console import Console
@@ -19,7 +21,7 @@ from commands.stages import prepare, read_config
 def compare_layers(
     config: str,
     *overrides: str,
-    input: str = "random:0",
+    input: Optional[str] = None,
     atol: float = 0.0,
     rtol: float = 1e-5,
     backend: str = "auto",
@@ -29,7 +31,7 @@ def compare_layers(
     Args:
         config: a YAML file, or the name of one in configs/.
         overrides: `key=value` strings, as `--set` takes them.
-        input: `random:SEED`, an .npy, .npz or image file.
+        input: `random:SEED`, an .npy, .npz or image file; the recorded input or `random:0` where left out.
         atol, rtol: a layer passes if |c - r| <= atol + rtol * max|r|.
         backend: auto, tensorrt or tensorrt_rtx.
 
@@ -40,8 +42,9 @@ def compare_layers(
         config=config, set=list(overrides), sample=False, ledger=False, backend=backend,
         input=input, atol=atol, rtol=rtol, report=None,
     )  # fmt: skip
-    console = Console(verbosity=-1)
-    return verification.compare(options, console, prepare(options, console, *read_config(options, console)))
+    with _logging_kept():
+        console = Console(verbosity=-1)
+        return verification.compare(options, console, prepare(options, console, *read_config(options, console)))
 
 
 def assert_layers_agree(config: str, *overrides: str, **options: Any) -> None:
@@ -49,5 +52,17 @@ def assert_layers_agree(config: str, *overrides: str, **options: Any) -> None:
     from verify.report import verdict_lines
 
     comparison = compare_layers(config, *overrides, **options)
-    lines: Sequence[str] = verdict_lines(comparison)
-    assert comparison.passed, "\n".join(lines)
+    assert comparison.passed, "\n".join(verdict_lines(comparison))
+
+
+@contextmanager
+def _logging_kept() -> Iterator[None]:
+    """The command line sets up logging for a process of its own; a test's handlers, pytest's caplog, come back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)

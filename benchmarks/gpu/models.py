@@ -1,6 +1,9 @@
 """The four models on a GPU with the real TensorRT: every layer's error by precision, and latency by batch.
 
-    python3.10 -m benchmarks.gpu.models --weights DIR --output models.json [--models model4] [--batches 1,8,32,128]
+    python3.10 -m benchmarks.gpu.models --weights DIR --onnx DIR --output models.json [--models model4] [--batches 1,128]
+
+Beside each latency: the same numbers through ONNX and the parser of the same TensorRT (benchmarks/gpu/onnx_model.py), and
+for uint8 models our own network fed with float32. After --seconds nothing new is started; what is done is written.
 
 The reference is the same definition run on the CPU in float64. Per-layer errors come from an engine with every layer's
 tensor marked as an output; since marking changes what TensorRT fuses, the shipped engine's own output is reported too.
@@ -13,12 +16,13 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from commands.configs import load_graph
-from engine.build_options import PlanOptions
+from engine import timing_cache
+from engine.build_options import PlanOptions, apply_options
 from engine.calibration import calibrate
 from engine.devices import open_device
 from engine.interpreter import Interpreter
@@ -72,9 +76,9 @@ class Bench:
             return FP32
         return plan_precision(graph, dict.fromkeys(self.layers, word), word, self.ranges, self.tensorrt)
 
-    def at_batch(self, batch: int) -> Any:
+    def at_batch(self, batch: int, overrides: Sequence[str] = ()) -> Any:
         shapes = [f"inputs.{name}.shape={[batch, *spec.shape[1:]]}" for name, spec in self.graph.inputs.items()]
-        return load_graph(self.name, self.overrides + shapes)[1]
+        return load_graph(self.name, [*self.overrides, *shapes, *overrides])[1]
 
     def build(self, word: str, graph: Any, marked: bool = False) -> Any:
         """(plan, seconds)"""
@@ -100,28 +104,80 @@ class Bench:
         return {"worst": [worst, layers[worst]], "shipped": outputs, "plan_bytes": size, "build_seconds": seconds,
                 "layers": layers}  # fmt: skip
 
-    def latency(self, word: str, batch: int) -> Dict[str, Any]:
-        graph = self.at_batch(batch)
+    def latency(self, word: str, batch: int, dtype: str = "") -> Dict[str, Any]:
+        """Median times of a plan for one batch; `dtype` feeds the network with another type than the config's."""
+        overrides = [f"inputs.{name}.dtype={dtype}" for name in self.graph.inputs if dtype]
+        graph = self.at_batch(batch, overrides)
         plan, seconds = self.build(word, graph)
-        inputs = {name: np.repeat(array, batch, 0) for name, array in self.inputs.items()}
+        inputs = {name: np.repeat(array.astype(dtype or array.dtype), batch, 0) for name, array in self.inputs.items()}
+        return {"build_seconds": seconds, **self.measured(plan, inputs)}
+
+    def onnx_latency(self, path: Path, word: str, batch: int, dtype: str) -> Dict[str, Any]:
+        """The parser's network of an ONNX file, built and measured the same way; or the parser's first error."""
+        trt = self.tensorrt.module
+        trt_builder = trt.Builder(self.tensorrt.logger)
+        network = trt_builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
+        parser = trt.OnnxParser(network, self.tensorrt.logger)
+        if not path.is_file():
+            return {"error": f"{path.name} is not there: not run"}
+        if not parser.parse_from_file(str(path)):
+            return {"error": str(parser.get_error(0).desc())}
+        config = trt_builder.create_builder_config()
+        apply_options(self.tensorrt, config, self.options)
+        config.clear_flag(trt.BuilderFlag.TF32)
+        if word == "fp16":
+            config.set_flag(trt.BuilderFlag.FP16)
+        profile = trt_builder.create_optimization_profile()
+        inputs = {}
+        for name, array in self.inputs.items():
+            inputs[name] = np.repeat(array.astype(dtype or array.dtype), batch, 0)
+            profile.set_shape(name, *[inputs[name].shape] * 3)
+        config.add_optimization_profile(profile)
+        start = time.perf_counter()
+        plan = trt_builder.build_serialized_network(network, config)
+        seconds = time.perf_counter() - start
+        if plan is None:
+            return {"error": self.tensorrt.log.take()}
+        timing_cache.save(self.tensorrt, config, self.options.timing_cache)
+        return {"build_seconds": seconds, **self.measured(plan, inputs)}
+
+    def measured(self, plan: Any, inputs: Mapping[str, np.ndarray]) -> Dict[str, Any]:
         with Runner(self.tensorrt, plan, self.device) as runner:
             resident = measure(runner, inputs, LatencyOptions(duration=0.5, transfers=False)).as_json()
             whole = measure(runner, inputs, LatencyOptions(duration=0.5)).as_json()
-        return {"build_seconds": seconds, "compute": resident, "end_to_end": whole}
+        return {"compute": resident, "end_to_end": whole}
 
 
-def report(bench: Bench, precisions: List[str], batches: List[int]) -> Dict[str, Any]:
-    found: Dict[str, Any] = {"errors": {}, "latency": {}}
+def jobs(bench: Bench, precisions: List[str], batches: List[int], onnx: Path) -> Iterator[Tuple[str, str, Any]]:
+    """(section, key, what to run), in the order of interest."""
+    is_uint8 = any(spec.dtype == "uint8" for spec in bench.graph.inputs.values())
     for word in precisions:
-        found["errors"][word] = bench.errors(word)
-        print(bench.name, word, "worst", found["errors"][word]["worst"], "shipped", found["errors"][word]["shipped"], flush=True)
-        for batch in batches:
-            figures = bench.latency(word, batch)
-            found["latency"][f"{word}@{batch}"] = figures
-            compute, whole = (figures[key]["latency"]["median"] for key in ("compute", "end_to_end"))
-            print(f"{bench.name} {word} batch {batch}: {compute:.4f} ms, {whole:.4f} ms with copies, "
-                  f"build {figures['build_seconds']:.1f} s", flush=True)  # fmt: skip
-    return found
+        yield "errors", word, lambda word=word: bench.errors(word)
+    for batch in batches:
+        for word in precisions:
+            key = f"{word}@{batch}"
+            yield "latency", key, lambda word=word, batch=batch: bench.latency(word, batch)
+            if word not in ("fp32", "fp16"):
+                continue
+            if is_uint8:
+                yield "latency of float input", key, lambda w=word, b=batch: bench.latency(w, b, "float32")
+                if batch == batches[0]:
+                    path = onnx / f"{bench.name}.onnx"
+                    yield "onnx of uint8 input", key, lambda p=path, w=word, b=batch: bench.onnx_latency(p, w, b, "")
+            path, dtype = (
+                (onnx / f"{bench.name}.float.onnx", "float32") if is_uint8 else (onnx / f"{bench.name}.onnx", "")
+            )
+            yield "onnx", key, lambda p=path, w=word, b=batch, d=dtype: bench.onnx_latency(p, w, b, d)
+
+
+def said(found: Mapping[str, Any]) -> str:
+    """One figure or two of a result."""
+    if "error" in found:
+        return f"failed: {found['error']}"
+    if "worst" in found:
+        return f"worst {found['worst']}, shipped {found['shipped']}, build {found['build_seconds']:.1f} s"
+    medians = [found[key]["latency"]["median"] for key in ("compute", "end_to_end")]
+    return f"{medians[0]:.4f} ms, {medians[1]:.4f} ms with copies, build {found['build_seconds']:.1f} s"
 
 
 def weights_of(directory: Path) -> Mapping[str, Path]:
@@ -131,20 +187,28 @@ def weights_of(directory: Path) -> Mapping[str, Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True, help="model1.safetensors ... model4.pth")
+    parser.add_argument("--onnx", type=Path, required=True, help="model1.onnx ..., of benchmarks.gpu.onnx_model")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=3600.0, help="start nothing new after so long")
     parser.add_argument("--models", default="model1,model2,model3,model4")
     parser.add_argument("--precisions", default=",".join(PRECISIONS))
-    parser.add_argument("--batches", default="1,8,32,128")
+    parser.add_argument("--batches", default="1,128,8,32")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
+    end = time.monotonic() + options.seconds
     device = open_device()
     result: Dict[str, Any] = {"device": device.facts()._asdict(), "tensorrt": load("tensorrt").version, "models": {}}
     paths = weights_of(options.weights)
     for name in options.models.split(","):
         bench = Bench(name, paths[name].resolve(), device, options.output.with_suffix(".cache"))
         batches = [int(batch) for batch in options.batches.split(",") if batch]
-        result["models"][name] = report(bench, options.precisions.split(","), batches)
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        sections = result["models"].setdefault(name, {})
+        for section, key, run in jobs(bench, options.precisions.split(","), batches, options.onnx):
+            if time.monotonic() > end:
+                break
+            found = sections.setdefault(section, {})[key] = run()
+            print(f"{name} {section} {key}: {said(found)}", flush=True)
+            options.output.write_text(json.dumps(result, indent=1) + "\n")
     device.close()
 
 

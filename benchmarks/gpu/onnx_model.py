@@ -1,0 +1,182 @@
+"""The same network and the same numbers as an ONNX file, for the road users take today: the ONNX parser.
+
+    python3 -m benchmarks.gpu.onnx_model --weights DIR --output DIR       (needs the package onnx; opset 13, IR 8)
+
+Written as an exporter would: BatchNormalization, Concat, Flatten, Cast and Gemm nodes, one symbolic batch. A uint8 input
+stays uint8 in NAME.onnx; NAME.float.onnx has a float32 input instead, for parsers that take no other.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Tuple
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from commands.configs import load_graph
+from spec.graph import Graph
+from spec.layers.arrangement import TO_NHWC
+from spec.layers.layer import axis_number, axis_numbers
+from weights import convention_of, open_checkpoint
+from weights.transplant import transplant
+
+TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "float16": TensorProto.FLOAT16}
+Arrays = Mapping[Tuple[str, str], np.ndarray]
+
+
+class Writer:
+    """Nodes and initializers of one model."""
+
+    def __init__(self, graph: Graph, arrays: Arrays) -> None:
+        self.graph, self.arrays = graph, arrays
+        self.nodes: List[Any] = []
+        self.initializers: List[Any] = []
+
+    def constant(self, name: str, array: Any) -> str:
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def parameter(self, layer: Any, role: str) -> str:
+        return self.constant(f"{layer.name}:{role}", self.arrays[layer.name, role].astype(np.float32))
+
+    def node(self, kind: str, inputs: List[str], output: str, **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+
+
+def _pads(windows: Any) -> List[int]:
+    height, width = windows
+    return [height.before, width.before, height.after, width.after]
+
+
+def _convolution(writer: Writer, layer: Any, x: str) -> None:
+    windows = layer.windows(writer.graph.tensors[x].shape)
+    bias = [writer.parameter(layer, "bias")] if layer.bias else []
+    writer.node("Conv", [x, writer.parameter(layer, "kernel"), *bias], layer.name, kernel_shape=list(layer.kernel),
+                strides=list(layer.stride), dilations=list(layer.dilation), pads=_pads(windows),
+                group=layer.groups)  # fmt: skip
+
+
+def _batch_norm(writer: Writer, layer: Any, x: str) -> None:
+    roles = [writer.parameter(layer, role) for role in ("gamma", "beta", "mean", "variance")]
+    writer.node("BatchNormalization", [x, *roles], layer.name, epsilon=layer.epsilon)
+
+
+def _pooling(writer: Writer, layer: Any, x: str) -> None:
+    if layer.window == "global":
+        writer.node("GlobalAveragePool" if layer.function == "average" else "GlobalMaxPool", [x], layer.name)
+        return
+    windows = layer.windows(writer.graph.tensors[x].shape)
+    keys: Dict[str, Any] = {"kernel_shape": [w.kernel for w in windows], "strides": [w.stride for w in windows]}
+    if layer.function == "average":
+        keys["count_include_pad"] = int(bool(layer.count_padding))
+    writer.node("MaxPool" if layer.function == "max" else "AveragePool", [x], layer.name, pads=_pads(windows), **keys)
+
+
+def _scale(writer: Writer, layer: Any, x: str) -> None:
+    def number(part: str, values: Any) -> str:
+        return writer.constant(f"{layer.name}:{part}", np.array(values, np.float32).reshape(1, -1, 1, 1))
+
+    tensor = x
+    if layer.scale is not None:
+        target = layer.name if layer.shift is None else f"{layer.name}/scaled"
+        writer.node("Mul", [tensor, number("scale", layer.scale)], target)
+        tensor = target
+    if layer.shift is not None:
+        writer.node("Add", [tensor, number("shift", layer.shift)], layer.name)
+
+
+def _lrn(writer: Writer, layer: Any, x: str) -> None:
+    alpha = layer.alpha * layer.window if layer.alpha_of == "sum" else layer.alpha
+    writer.node("LRN", [x], layer.name, size=layer.window, alpha=alpha, beta=layer.beta, bias=layer.k)
+
+
+def _flatten(writer: Writer, layer: Any, x: str) -> None:
+    if layer.order == "NHWC":
+        writer.node("Transpose", [x], f"{layer.name}/nhwc", perm=list(TO_NHWC))
+        x = f"{layer.name}/nhwc"
+    writer.node("Flatten", [x], layer.name, axis=1)
+
+
+def _dense(writer: Writer, layer: Any, x: str) -> None:
+    bias = [writer.parameter(layer, "bias")] if layer.bias else []
+    writer.node("Gemm", [x, writer.parameter(layer, "kernel"), *bias], layer.name, transB=1)
+
+
+def _reduce(writer: Writer, layer: Any, x: str) -> None:
+    axes = axis_numbers(layer.axes, len(writer.graph.tensors[x].shape))
+    writer.node("ReduceMean", [x], layer.name, axes=axes, keepdims=int(layer.keep_dims))
+
+
+def _padding(writer: Writer, layer: Any, x: str) -> None:
+    (top, bottom), (left, right) = layer.pad
+    pads = writer.constant(f"{layer.name}:pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+    writer.node("Pad", [x, pads], layer.name)
+
+
+NODES: Dict[str, Callable[..., None]] = {
+    # what the four models are made of
+    "convolution": _convolution,
+    "batch_norm": _batch_norm,
+    "pooling": _pooling,
+    "scale": _scale,
+    "lrn": _lrn,
+    "flatten": _flatten,
+    "dense": _dense,
+    "reduce": _reduce,
+    "padding": _padding,
+    "activation": lambda writer, layer, x: writer.node("Relu", [x], layer.name),
+    "softmax": lambda writer, layer, x: writer.node("Softmax", [x], layer.name, axis=1),
+    "elementwise": lambda writer, layer, *xs: writer.node("Add", list(xs), layer.name),
+    "concatenation": lambda writer, layer, *xs: writer.node(
+        "Concat", list(xs), layer.name, axis=axis_number(layer.axis, 4)
+    ),
+    "transpose": lambda writer, layer, x: writer.node("Transpose", [x], layer.name, perm=list(layer.axes)),
+    "cast": lambda writer, layer, x: writer.node("Cast", [x], layer.name, to=TYPES[layer.dtype]),
+}
+
+
+def onnx_model(graph: Graph, arrays: Arrays, float_input: bool) -> Any:
+    """The ModelProto; with `float_input` every input is float32, whatever the config says."""
+    writer = Writer(graph, arrays)
+    for layer in graph.layers:
+        NODES[layer.type](writer, layer, *layer.inputs)
+
+    def info(name: str, dtype: str) -> Any:
+        return helper.make_tensor_value_info(name, TYPES[dtype], ["N", *graph.tensors[name].shape[1:]])
+
+    inputs = [info(name, "float32" if float_input else spec.dtype) for name, spec in graph.inputs.items()]
+    outputs = [info(name, "float32") for name in graph.outputs]
+    body = helper.make_graph(writer.nodes, graph.name, inputs, outputs, writer.initializers)
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    onnx.checker.check_model(model)
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    for path in sorted(options.weights.iterdir()):
+        if path.suffix not in (".safetensors", ".pth"):
+            continue
+        overrides = [f"weights.path={path.resolve()}"]
+        overrides += ["weights.convention=tensorflow"] if path.suffix == ".safetensors" else []
+        model, graph = load_graph(path.stem, overrides)
+        checkpoint = open_checkpoint(model.weights_path)
+        arrays = transplant(
+            graph, checkpoint, model.weights, convention_of(checkpoint, model.weights.convention)
+        ).arrays
+        onnx.save(onnx_model(graph, arrays, float_input=False), options.output / f"{path.stem}.onnx")
+        if any(spec.dtype == "uint8" for spec in graph.inputs.values()):
+            onnx.save(onnx_model(graph, arrays, float_input=True), options.output / f"{path.stem}.float.onnx")
+        print(path.stem, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""spec.precision and engine.precision: fp16 and int8 as types and layers of a real TensorRT-RTX network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.build_options import PlanOptions
+from engine.interpreter import Interpreter
+from engine.network import define
+from engine.plan import Progress, build_plan
+from engine.precision import FP32, kernel_scales, plan_precision, quantized_tensors
+from engine.tensorrt_api import dtype_name, load
+from spec.errors import ConfigError
+from spec.precision import PrecisionSpec
+from tests.small_models import graph_of, random_arrays
+
+TENSORRT = load("tensorrt_rtx")
+CONV = {"filters": 4, "kernel": 3, "padding": "same", "bias": True}
+RESIDUAL = [
+    ("convolution", {"name": "stem", "input": "x", **CONV}),
+    ("activation", {"name": "relu", "input": "stem", "function": "relu"}),
+    ("convolution", {"name": "conv", "input": "relu", **CONV}),
+    ("batch_norm", {"name": "bn", "input": "conv", "epsilon": 1e-3}),
+    ("elementwise", {"name": "add", "input": ["bn", "relu"], "function": "sum"}),
+    ("flatten", {"name": "flat", "input": "add", "order": "NCHW"}),
+    ("dense", {"name": "fc", "input": "flat", "units": 5, "bias": True}),
+    ("softmax", {"name": "prob", "input": "fc"}),
+]
+GRAPH = graph_of(RESIDUAL, {"x": (1, 3, 7, 9)}, ["prob"])
+ARRAYS = random_arrays(GRAPH)
+FEEDS = {"x": np.random.default_rng(0).standard_normal((1, 3, 7, 9)).astype(np.float32)}
+NAMES = [layer.name for layer in GRAPH.layers]
+
+
+def run_fp32():
+    return Interpreter(define(GRAPH, ARRAYS, TENSORRT).network, TENSORRT.module, np.float64).run(FEEDS, ["x", *NAMES])
+
+
+RANGES = {name: float(np.abs(array).max()) for name, array in run_fp32().items()}
+
+
+def defined(spec, ranges=RANGES):
+    precision = PrecisionSpec.model_validate(spec)
+    layers = precision.of_layers(NAMES, "net.yaml:1")
+    return define(GRAPH, ARRAYS, TENSORRT, plan_precision(GRAPH, layers, precision.default, ranges, TENSORRT))
+
+
+@pytest.mark.parametrize(
+    "spec, found",
+    [
+        ("fp16", {"stem": "fp16", "prob": "fp16"}),
+        ({"default": "fp16", "fp32": "prob"}, {"fc": "fp16", "prob": "fp32"}),
+        ({"default": "int8", "fp16": ["st*"], "fp32": ["fc", "prob"]}, {"stem": "fp16", "conv": "int8", "fc": "fp32"}),
+    ],
+)
+def test_a_default_and_patterns_give_each_layer_its_precision(spec, found):
+    layers = PrecisionSpec.model_validate(spec).of_layers(NAMES, "here")
+    assert set(layers) == set(NAMES) and {name: layers[name] for name in found} == found
+
+
+@pytest.mark.parametrize(
+    "spec, words",
+    [
+        ({"fp16": "stemm"}, ["net.yaml:1", "fp16", "'stemm'", "did you mean 'stem'?"]),
+        ({"fp16": "stem", "fp32": "st*"}, ["layer 'stem' is both fp32 and fp16"]),
+    ],
+)
+def test_patterns_that_match_nothing_or_twice_are_refused(spec, words):
+    with pytest.raises(ConfigError) as refused:
+        PrecisionSpec.model_validate(spec).of_layers(NAMES, "net.yaml:1")
+    assert all(word in str(refused.value) for word in words)
+
+
+def test_the_residual_sum_reads_its_shortcut_quantized_but_not_the_convolution_it_is_fused_into():
+    assert quantized_tensors(GRAPH, dict.fromkeys(NAMES, "int8")) == ("x", "relu", "flat")
+    plain = quantized_tensors(GRAPH, {"add": "int8"})
+    assert plain == ("relu",)
+
+
+def test_int8_without_ranges_names_what_is_missing():
+    with pytest.raises(ConfigError) as refused:
+        defined("int8", {"x": 1.0})
+    assert all(word in str(refused.value) for word in ("2 tensors", "relu", "flat", "run.py calibrate"))
+
+
+@pytest.mark.parametrize("spec, limit", [("fp32", 1e-6), ("fp16", 2e-3), ("int8", 5e-2)])
+def test_a_precision_builds_and_errs_as_much_as_it_should(spec, limit):
+    definition = defined(spec) if spec != "fp32" else define(GRAPH, ARRAYS, TENSORRT, FP32)
+    assert build_plan(definition, PlanOptions(), Progress()) is not None
+    found, reference = Interpreter(definition.network, TENSORRT.module).run(FEEDS, NAMES), run_fp32()
+    errors = [np.linalg.norm(found[name] - reference[name]) / np.linalg.norm(reference[name]) for name in NAMES]
+    assert max(errors) < limit
+    assert spec == "fp32" or max(errors) > limit / 1000  # it really rounds
+
+
+def test_fp16_tensors_are_half_but_inputs_and_outputs_stay_as_they_were():
+    definition = defined({"default": "fp16", "fp32": "fc"})
+    types = {name: dtype_name(tensor.dtype) for name, tensor in definition.tensors.items()}
+    assert types["stem"] == types["add"] == "float16" and types["fc"] == "float32"
+    network = definition.network
+    assert dtype_name(network.get_input(0).dtype) == dtype_name(network.get_output(0).dtype) == "float32"
+    assert network.get_output(0).name == "prob"
+
+
+def test_int8_layers_quantize_kernels_by_output_channel():
+    definition = defined("int8")
+    names = [definition.network.get_layer(index).name for index in range(definition.network.num_layers)]
+    assert {"conv/kernel/quantized", "relu/quantized", "relu/dequantized", "fc/kernel/quantized"} <= set(names)
+    assert names.count("relu/quantized") == 1  # one for the convolution and the shortcut
+    kernel = np.array([[0.5, -2.54], [0.0, 0.0]], np.float32).reshape(2, 2, 1, 1)
+    assert kernel_scales(kernel) == pytest.approx([2.54 / 127, 1.0])
