@@ -99,7 +99,7 @@ def _manifest(
         "checkpoint": {"path": str(checkpoint.path), "format": checkpoint.format, "sha256": files},
         "tensorrt": {"name": tensorrt.name, "version": tensorrt.version},
         "compute_capabilities": list(options.target) or "default",
-        "precision": model.precision.model_dump(exclude_defaults=True) or {"default": "fp32"},
+        "precision": model.precision.as_written(),
         "inputs": manifest.describe_tensors(graph, [*graph.inputs]),
         "outputs": manifest.describe_tensors(graph, graph.outputs),
         "batch": graph.batch.model_dump() if graph.batch else None,

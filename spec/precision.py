@@ -42,6 +42,10 @@ class PrecisionSpec(BaseModel):
         """Every precision that is asked for."""
         return tuple(dict.fromkeys((self.default,) + tuple(word for word in EXCEPTIONS if getattr(self, word))))
 
+    def as_written(self) -> Any:
+        """The word alone where no layer differs."""
+        return self.model_dump(exclude_defaults=True) if len(self.words) > 1 else self.default
+
     def of_layers(self, names: Iterable[str], place: str) -> Dict[str, str]:
         """Precision by layer name.
 
