@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Dict
 
 from commands import build_arguments, verification
+from commands.configs import shown
 from commands.console import Console
-from commands.stages import Prepared, add_config_arguments, in_precision, prepare, read_config, shown
+from commands.stages import Prepared, add_config_arguments, in_precision, prepare, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

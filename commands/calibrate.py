@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict, Iterator
 
+from commands.configs import shown
 from commands.console import Console
-from commands.stages import add_config_arguments, prepare, read_config, shown
+from commands.stages import add_config_arguments, prepare, read_config
 from spec.errors import UsageError
 
 

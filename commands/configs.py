@@ -35,3 +35,11 @@ def load_graph(word: str, overrides: Sequence[str]) -> Tuple[ModelSpec, Graph]:
 
     model = load_model(find_config(word), ARCHITECTURES, overrides)
     return model, build_graph(model, expand(model))
+
+
+def shown(path: Path) -> str:
+    """A path as a person would type it: relative to here where it lies below."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

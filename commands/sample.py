@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
+from commands.configs import shown
 from commands.console import Console
-from spec.errors import UsageError, did_you_mean
+from spec.errors import MissingFramework, UsageError, did_you_mean
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +42,15 @@ def write_sample(name: str, directory: Path, seed: int, console: Console) -> Non
         hint = did_you_mean(name, SAMPLES) or f"; known: {', '.join(SAMPLES)}"
         raise UsageError(f"no sample '{name}'{hint}")
     row = SAMPLES[name]
+    if importlib.util.find_spec(row.framework) is None:
+        raise MissingFramework(f"sample '{name}' is written by {row.framework}, which is not installed")
     check_writable(directory)
     with console.stage("sample") as found:
-        try:
-            paths = importlib.import_module(row.module).write(directory, seed)
-        except ModuleNotFoundError as error:
-            raise UsageError(f"sample '{name}' is written by {row.framework}, which is missing: {error}") from None
-        found.append(f"{name} by {row.framework}: {', '.join(path.name for path in paths)} in {directory}")
+        # in a process of its own: its memory goes back, TensorFlow's chatter stays out of ours, and TensorFlow takes
+        # its number of threads, on which the trained bits depend, from the first session of a process
+        command = [sys.executable, "-m", row.module, "--output", str(directory.resolve()), "--seed", str(seed)]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            raise UsageError(f"sample '{name}' could not be written to {directory}: {reason[0]}")
+        found.append(f"{name} by {row.framework} in {shown(directory)}")

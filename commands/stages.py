@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any, List, NamedTuple, Sequence
 
+from commands.configs import shown
 from commands.console import Console
 from spec.errors import CheckpointError, UsageError
 
@@ -72,14 +72,6 @@ def precision_of(model: Any, graph: Any, tensorrt: Any) -> Any:
     uses_int8 = "int8" in model.precision.words
     ranges = read_ranges(model.beside(model.ranges)) if model.ranges and uses_int8 else {}
     return plan_precision(graph, layers, model.precision.default, ranges, tensorrt, place)
-
-
-def shown(path: Path) -> str:
-    """A path as a person would type it: relative to here where it lies below."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def _described(graph: Any, names: Sequence[str]) -> List[str]:

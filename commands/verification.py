@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from commands.configs import shown
 from commands.console import Console
-from commands.stages import Prepared, shown
+from commands.stages import Prepared
 from spec.errors import MissingFramework
 
 SHOWN_ROWS = 10
