@@ -3,8 +3,7 @@
     image uint8 n 14 12 3 ─ preprocessing, BGR ─ conv1 ─ relu1 ─ norm1 ─ pool1 ─ conv2 ─ bn2 ─ leaky ─ depthwise ─ ...
                                                                                             leaves: every other op
 
-Sides are odd under stride 2, so that SAME has an odd pixel; kernels are square in all axes, so that no shape tells their
-orders apart; one variance is near zero, so that an epsilon shows.
+Sides are such that SAME has an odd pixel under stride 2; one variance is near zero, so that an epsilon shows.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ layers:
   - softmax: {name: prob}
   - resize: {name: resized, mode: bilinear, size: [7, 5], coordinates: asymmetric, input: joined}
   - padding: {name: mirrored, pad: [[1, 2], [0, 1]], mode: reflect, input: joined}
-  - reshape: {name: reshaped, shape: [6, 2, 12], order: NHWC, input: joined}
+  - reshape: {name: reshaped, shape: [12, 12], order: NHWC, input: joined}
   - scale: {name: halved, scale: 0.5, shift: -0.25, input: joined}
-  - convolution: {name: activated, filters: 4, kernel: 1, padding: valid, bias: true, input: joined}
+  - convolution: {name: activated, filters: 4, kernel: 3, stride: 2, padding: same, bias: true, input: joined}
   - activation: {name: activated/relu, function: relu}
 outputs: [prob, resized, mirrored, reshaped, halved, activated/relu]
 """
@@ -84,9 +83,9 @@ def _network(tf: Any, rng: Any) -> None:
     _head(tf, joined, variable)
     tf.image.resize_bilinear(joined, [7, 5], name="resized")
     tf.pad(joined, [[0, 0], [1, 2], [0, 1], [0, 0]], mode="REFLECT", name="mirrored")
-    tf.reshape(joined, [-1, 6, 2, 12], name="reshaped")
+    tf.reshape(joined, [-1, 12, 12], name="reshaped")
     tf.add(joined * 0.5, -0.25, name="halved")
-    tf.nn.relu(convolution(joined, "activated", 1, 1, 12, 4, strides=1, padding="VALID"), name="activated/relu")
+    tf.nn.relu(convolution(joined, "activated", 3, 3, 12, 4, strides=2, padding="SAME"), name="activated/relu")
 
 
 def _preprocessed(tf: Any) -> Any:

@@ -51,9 +51,10 @@ layers:
   - argmax: {name: best, axis: c, input: prelu, reference: [":argmax"]}
   - top_k: {name: top, k: 2, axis: h, input: prelu, reference: [":topk"]}
   - softmax: {name: spread, axis: w, input: prelu}
-  - convolution: {name: first, filters: 2, kernel: 3, padding: same, bias: true, input: image}
+  - convolution: {name: strided, filters: 2, kernel: 3, stride: 2, padding: 1, bias: true, input: prelu}
+  - pooling: {name: rounded, function: max, window: 3, stride: 2, ceil: true, input: relu}
 outputs: [prob, avgpool, bilinear, nearest, hard_sigmoid, leaky, elu, gelu, clip, edge, filled, bgr, cropped, turned,
-          joined, ratio, mean, best, top, spread, first]
+          joined, ratio, mean, best, top, spread, strided, rounded]
 """
 
 
@@ -75,25 +76,26 @@ def build() -> Any:
             self.avgpool, self.lrn = nn.AvgPool2d(3, 1, 1), nn.LocalResponseNorm(3, 0.5, 0.75, 1.0)
             self.bilinear, self.nearest = nn.Upsample(scale_factor=2, mode="bilinear"), nn.Upsample((7, 5))
             self.edge, self.filled = nn.ReplicationPad2d((1, 0, 2, 1)), nn.ConstantPad2d((1, 1, 0, 2), 0.75)
-            self.spread, self.first = nn.Softmax(3), nn.Conv2d(3, 2, 3, padding=1)
+            self.spread, self.strided = nn.Softmax(3), nn.Conv2d(6, 2, 3, 2, 1)
+            self.rounded = nn.MaxPool2d(3, 2, ceil_mode=True)
 
         def forward(self, image: Any) -> Any:
             early = self.relu(self.bn1(self.conv1(image)))
             x = self.block["conv2"](self.block["conv1"](self.maxpool(early)))
             x = self.prelu(self.up(x))
-            self.leaves(image, early, x)
+            self.leaves(early, x)
             x = self.fc2(self.fc1(torch.flatten(self.depthwise(x), 1)))
             return torch.softmax(x, 1)
 
-        def leaves(self, image: Any, early: Any, x: Any) -> None:
+        def leaves(self, early: Any, x: Any) -> None:
             f = nn.functional
-            for module in (self.bilinear, self.nearest, self.edge, self.filled, self.spread):
+            for module in (self.bilinear, self.nearest, self.edge, self.filled, self.spread, self.strided):
                 module(x)
             f.hardsigmoid(x), f.leaky_relu(x, 0.01), f.elu(x, 0.7), f.gelu(x, approximate="tanh")
             f.hardtanh(x, -0.5, 0.8), torch.index_select(early, 1, torch.tensor([2, 1, 0]))
             x[:, :, 2:6, 1:5], early.permute(0, 1, 3, 2), torch.cat([x, self.lrn(x)], 1)
             torch.sub(x, self.avgpool(x)), torch.mean(x, (2, 3)), torch.argmax(x, 1), torch.topk(x, 2, 2)
-            self.first(image)
+            self.rounded(early)
 
     return Network()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from pathlib import Path
 from typing import Dict, Tuple
 
@@ -26,7 +28,7 @@ def make_inputs(graph: Graph, wish: str) -> Tuple[Inputs, str]:
     if wish.startswith("random:") and wish[7:].isdigit():
         return _random(graph, int(wish[7:])), f"random numbers of seed {wish[7:]}"
     path = Path(wish)
-    if not path.is_file():
+    if not os.path.isfile(wish):  # Path.is_file raises where a name is too long
         raise UsageError(f"--input {wish}: no such file; wanted random:SEED, an .npy, .npz or image file")
     arrays = _read(path, graph)
     for name, array in arrays.items():
@@ -65,8 +67,8 @@ def _read(path: Path, graph: Graph) -> Inputs:
                 return {name: archive[name] for name in archive.files}
         if path.suffix == ".npy":
             return {first: np.load(path, allow_pickle=False)}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--input {path}: is no NumPy file: {error}") from None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f"--input {path}: is no NumPy file: {error}; wanted what numpy.save writes") from None
     return {first: _image(path, graph, first)}
 
 

@@ -19,7 +19,7 @@ from verify.diagnose import diagnose
 from verify.hypotheses import Case, Readings
 
 DIAGNOSED = 3
-"""Failing layers that are diagnosed, the first ones: what comes later is often their echo."""
+"""Layers failing by themselves that are diagnosed, the first ones: what comes later is often their echo."""
 
 
 class Activations(NamedTuple):
@@ -47,6 +47,13 @@ class Verification(NamedTuple):
     arrays: Dict[str, Tuple[np.ndarray, np.ndarray]]
 
 
+class _Alone(NamedTuple):
+    """A layer's tensors from the reference's own inputs, or why there are none."""
+
+    arrays: Mapping[str, np.ndarray]
+    problem: str = ""
+
+
 def verify(
     definition: Definition,
     activations: Activations,
@@ -63,68 +70,55 @@ def verify(
     """
     graph, tensorrt = definition.graph, definition.tensorrt
     interpreter = Interpreter(definition.network, tensorrt.module)
-    wanted = [name for layer in graph.layers for name in _tensors(definition, layer)]
+    wanted = [name for layer in graph.layers for name in layer.tensor_names]
     ours = interpreter.run(activations.inputs, fetch=wanted)
     rows: List[LayerRow] = []
+    diagnosed = 0
     for layer in graph.layers:
-        alone, problem = _isolated(definition, interpreter, layer, activations)
-        rows += _rows(definition, layer, ours, alone, problem, activations, tolerance)
-    rows = list(_diagnosed(definition, rows, activations, tolerance, readings))
+        alone = _isolated(interpreter, layer, activations)
+        found = list(_rows(layer, ours, alone, activations, tolerance))
+        if diagnosed < DIAGNOSED and _diagnosable(definition, layer, found[0], activations):
+            case = _case(definition, layer, alone, activations, readings)
+            found[0] = found[0]._replace(diagnosis=diagnose(case, tensorrt, tolerance))
+            diagnosed += 1
+        rows += found
     candidate = f"the network definition of {tensorrt.title}, run on the CPU in float32"
     comparison = Comparison(graph.name, candidate, activations.title, activations.input_title, tolerance, tuple(rows))
     return Verification(comparison, _worst_arrays(comparison, ours, activations))
 
 
-def _tensors(definition: Definition, layer: Layer) -> List[str]:
-    """The tensors a layer makes, by name."""
-    graph = definition.graph
-    return list(layer.outputs([graph.tensors[name] for name in layer.inputs]))
-
-
-def reference_inputs(layer: Layer, activations: Activations) -> Optional[Tuple[np.ndarray, ...]]:
-    """What the layer reads, as the reference has it; None where the reference lacks one."""
-    available = {**activations.inputs, **activations.arrays}
-    if any(name not in available for name in layer.inputs):
-        return None
-    return tuple(available[name] for name in layer.inputs)
-
-
-def _isolated(
-    definition: Definition, interpreter: Interpreter, layer: Layer, activations: Activations
-) -> Tuple[Dict[str, np.ndarray], str]:
-    """The layer's tensors from the reference's own inputs, or why that cannot be."""
-    inputs = reference_inputs(layer, activations)
-    if inputs is None:
-        return {}, "an input of this layer has no reference"
+def _isolated(interpreter: Interpreter, layer: Layer, activations: Activations) -> _Alone:
+    lacking = [name for name in layer.inputs if _reference(name, activations) is None]
+    if lacking:
+        return _Alone({}, f"the reference has no tensor for its input {', '.join(lacking)}")
+    feeds = {name: _reference(name, activations) for name in layer.inputs}
     try:
-        return interpreter.run(dict(zip(layer.inputs, inputs)), _tensors(definition, layer)), ""
+        return _Alone(interpreter.run(feeds, layer.tensor_names))
     except TransplantFailure as error:
-        return {}, f"cannot be run on the reference's inputs: {error}"
+        return _Alone({}, f"cannot be run on the reference's inputs: {error}")
+
+
+def _reference(name: str, activations: Activations) -> Optional[np.ndarray]:
+    """A tensor that a layer reads, as the reference has it."""
+    return activations.arrays.get(name, activations.inputs.get(name))
 
 
 def _rows(
-    definition: Definition,
-    layer: Layer,
-    ours: Mapping[str, np.ndarray],
-    alone: Mapping[str, np.ndarray],
-    problem: str,
-    activations: Activations,
-    tolerance: Tolerance,
+    layer: Layer, ours: Mapping[str, np.ndarray], alone: _Alone, activations: Activations, tolerance: Tolerance
 ) -> Iterator[LayerRow]:
     """A row for each tensor of a layer, normally one."""
-    for name in _tensors(definition, layer):
-        source = activations.names.get(name, "")
-        row = LayerRow(name, layer.type, ours[name].shape, source, None, None, problem)
+    for name in layer.tensor_names:
+        row = LayerRow(name, layer.type, ours[name].shape, activations.names.get(name, ""), None, None)
         if name not in activations.arrays:
-            yield row._replace(
-                problem="the reference has no tensor of this name; say which with reference: {tensors: ...}"
-            )
+            absent = "the reference has no tensor of this name; say which with reference: {tensors: ...}"
+            yield row._replace(problem=absent)
             continue
         reference = activations.arrays[name]
-        accumulated, accumulated_problem = _difference(ours[name], reference, tolerance)
-        isolated, isolated_problem = (None, problem) if problem else _difference(alone[name], reference, tolerance)
-        problem_found = isolated_problem or accumulated_problem
-        yield row._replace(isolated=isolated, accumulated=accumulated, problem=problem_found)
+        accumulated, problem = _difference(ours[name], reference, tolerance)
+        isolated, isolated_problem = None, alone.problem
+        if not alone.problem:
+            isolated, isolated_problem = _difference(alone.arrays[name], reference, tolerance)
+        yield row._replace(isolated=isolated, accumulated=accumulated, problem=isolated_problem or problem)
 
 
 def _difference(candidate: np.ndarray, reference: np.ndarray, tolerance: Tolerance) -> Tuple[Optional[Difference], str]:
@@ -134,37 +128,31 @@ def _difference(candidate: np.ndarray, reference: np.ndarray, tolerance: Toleran
         return None, str(error)
 
 
-def _diagnosed(
-    definition: Definition,
-    rows: List[LayerRow],
-    activations: Activations,
-    tolerance: Tolerance,
-    readings: Callable[[str], Readings],
-) -> Iterator[LayerRow]:
-    """The rows, the first few that fail by themselves with a diagnosis."""
-    layers = {layer.name: layer for layer in definition.graph.layers}
-    left = DIAGNOSED
-    for row in rows:
-        fails_alone = row.isolated is None or not row.isolated.passed
-        if left and fails_alone and row.layer in layers and row.layer in activations.arrays:
-            left -= 1
-            row = row._replace(diagnosis=_diagnosis(definition, layers[row.layer], activations, tolerance, readings))
-        yield row
+def _diagnosable(definition: Definition, layer: Layer, row: LayerRow, activations: Activations) -> bool:
+    """Whether a layer is itself wrong, has a reference, and reads tensors whose references have the ranks of ours."""
+    if layer.name not in activations.arrays or row.isolated is not None and row.isolated.passed:
+        return False
+    inputs = [(_reference(name, activations), definition.graph.tensors[name].shape) for name in layer.inputs]
+    if not all(array is not None and array.ndim == len(shape) for array, shape in inputs):
+        return False
+    return all(np.isfinite(array).all() for array in (activations.arrays[layer.name], *(each for each, _ in inputs)))
 
 
-def _diagnosis(
+def _case(
     definition: Definition,
     layer: Layer,
+    alone: _Alone,
     activations: Activations,
-    tolerance: Tolerance,
     readings: Callable[[str], Readings],
-) -> Tuple[str, ...]:
-    inputs = reference_inputs(layer, activations)
-    if inputs is None:
-        return ()
+) -> Case:
+    """What there is to know about a layer that differs."""
+    others = {**activations.inputs, **activations.arrays}
     arrays = {role: array for (name, role), array in definition.arrays.items() if name == layer.name}
-    case = Case(layer, inputs, arrays, activations.arrays[layer.name], readings(layer.name))
-    return diagnose(case, definition.tensorrt, tolerance)
+    candidate = alone.arrays.get(layer.name)
+    if candidate is not None and candidate.shape != others[layer.name].shape:
+        candidate = None
+    inputs = tuple(others[name] for name in layer.inputs)
+    return Case(layer, inputs, arrays, others[layer.name], readings(layer.name), candidate, others)
 
 
 def _worst_arrays(

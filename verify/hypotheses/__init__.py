@@ -15,7 +15,8 @@ from verify.hypotheses.case import Case, Hypothesis, Readings, Variant
 __all__ = ["AT_FIRST", "AT_LAST", "HYPOTHESES", "Case", "Hypothesis", "Readings", "Variant"]
 
 _CONVOLUTION = (
-    windows.paddings,
+    windows.usual_paddings,
+    windows.unusual_paddings,
     windows.strides,
     kernels.kernel_readings,
     kernels.reversed_channels,
@@ -31,9 +32,10 @@ HYPOTHESES: Dict[str, Tuple[Hypothesis, ...]] = {
     "dense": (kernels.kernel_readings, kernels.biases, activations.activated),
     "pooling": (
         windows.counting,
-        windows.paddings,
-        windows.strides,
+        windows.usual_paddings,
         windows.rounding_up,
+        windows.unusual_paddings,
+        windows.strides,
         windows.pooling_functions,
         windows.window_sizes,
     ),

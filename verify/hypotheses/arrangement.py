@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import combinations, permutations
-from typing import Iterator, List, Tuple
+from itertools import combinations, permutations, product
+from typing import Iterator, List, Optional, Tuple
 
 import numpy as np
 
 from spec.layers.layer import axis_number, axis_numbers
 from verify.hypotheses.case import Case, Variant, say_keys, say_pair, with_keys
+
+COORDINATES = ("half_pixel", "asymmetric", "align_corners")
+ROUNDINGS = ("floor", "ceil", "half_down", "half_up")
 
 
 def orders(case: Case) -> Iterator[Variant]:
@@ -68,7 +71,7 @@ def smallest(case: Case) -> Iterator[Variant]:
 def edges(case: Case) -> Iterator[Variant]:
     """Another mode, or the value that the reference has in its corner."""
     layer = case.layer
-    corner = float(case.reference[0, 0, 0, 0])
+    corner = float(case.reference.reshape(-1)[0])
     for mode, value in (("constant", 0.0), ("constant", corner), ("reflect", 0.0), ("edge", 0.0)):
         if (mode, value) != (layer.mode, layer.value):
             yield with_keys(case, f"{_edge(layer.mode, layer.value)}, but {_edge(mode, value)}", mode=mode, value=value)
@@ -104,9 +107,9 @@ def starts(case: Case) -> Iterator[Variant]:
 def found_indices(case: Case) -> Iterator[Variant]:
     """Each element of the result looked up in the input."""
     axis = axis_number(case.layer.axis, case.inputs[0].ndim)
-    source, target = (np.moveaxis(array, axis, 0) for array in (case.inputs[0], case.reference))
-    if source.shape[1:] != target.shape[1:]:
+    if case.inputs[0].ndim != case.reference.ndim:
         return
+    source, target = (np.moveaxis(array, axis, 0) for array in (case.inputs[0], case.reference))
     equal = [[np.array_equal(ours, theirs) for ours in source] for theirs in target]
     if all(any(row) for row in equal):
         indices = tuple(row.index(True) for row in equal)
@@ -114,17 +117,13 @@ def found_indices(case: Case) -> Iterator[Variant]:
 
 
 def sampling(case: Case) -> Iterator[Variant]:
-    """Coordinates, rounding and interpolation of a resize."""
-    layer = case.layer
-    now = (layer.mode, layer.coordinates, layer.rounding)
-    modes = (layer.mode, "bilinear" if layer.mode == "nearest" else "nearest")
-    for mode in modes:
-        for coordinates in ("half_pixel", "asymmetric", "align_corners"):
-            for rounding in ("floor", "ceil", "half_down", "half_up") if mode == "nearest" else (None,):
-                if (mode, coordinates, rounding) != now:
-                    says = f"{_sampled(*now)}, but {_sampled(mode, coordinates, rounding)}"
-                    yield with_keys(case, says, mode=mode, coordinates=coordinates, rounding=rounding)
+    """Coordinates, rounding and interpolation of a resize; those that differ in one of them before the others."""
+    now = (case.layer.mode, case.layer.coordinates, case.layer.rounding)
+    ways = [*product(("nearest",), COORDINATES, ROUNDINGS), *product(("bilinear",), COORDINATES, (None,))]
+    for way in sorted(ways, key=lambda each: sum(a != b for a, b in zip(each, now)))[1:]:
+        mode, coordinates, rounding = way
+        yield with_keys(case, f"{_say(now)}, but {_say(way)}", mode=mode, coordinates=coordinates, rounding=rounding)
 
 
-def _sampled(mode: str, coordinates: str, rounding: object) -> str:
-    return f"{mode} {coordinates}" + (f" {rounding}" if rounding else "")
+def _say(way: Tuple[str, str, Optional[str]]) -> str:
+    return " ".join(word for word in way if word is not None)

@@ -83,13 +83,13 @@ def fitted_line(source: np.ndarray, target: np.ndarray) -> Tuple[np.ndarray, np.
 
 def lrn_readings(case: Case) -> Iterator[Variant]:
     """alpha of the sum or of the mean; a depth radius taken for a window; then what the reference's numbers give."""
-    layer = case.layer
+    layer, now = case.layer, case.layer.window
     other = "mean" if layer.alpha_of == "sum" else "sum"
     yield with_keys(case, f"alpha of the {layer.alpha_of}, but of the {other}", alpha_of=other)
     for alpha_of in (layer.alpha_of, other):
-        keys = {"window": 2 * layer.window + 1, "alpha_of": alpha_of}
-        yield with_keys(case, f"window {layer.window}, but {layer.window} is a depth radius: {say_keys(keys)}", **keys)
-    for window in (layer.window, 3, 5, 7, 9, 11):
+        says = f"window {now}, but window {2 * now + 1} ({now} is a depth radius), alpha of the {alpha_of},"
+        yield with_keys(case, says, window=2 * now + 1, alpha_of=alpha_of)
+    for window in dict.fromkeys((layer.window, 3, 5, 7, 9, 11)):
         for beta in dict.fromkeys((layer.beta, 0.75, 0.5, 1.0)):
             yield from _fitted_lrn(case, window, beta)
 

@@ -2,77 +2,97 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 from spec.shapes import Padding, ShapeError
 from verify.hypotheses.case import Case, Variant, say_pair, with_keys
 
-Sides = Tuple[Tuple[int, int], Tuple[int, int]]
+Keys = Dict[str, Any]
 
 WORDS = {"same": "SAME upper", "same_lower": "SAME lower", "valid": "VALID"}
 
 
-def paddings(case: Case) -> Iterator[Variant]:
-    """SAME upper and lower, VALID, and every number up to half the window, on both sides or one more on one.
-
-    Spellings of the same pixels are tried once, the word before the number.
-    """
-    seen = [_pixels(case, case.layer.padding)]
-    for padding in [*WORDS, *_numbers(case.layer)]:
-        pixels = _pixels(case, padding)
-        if pixels is None or pixels in seen:
-            continue
-        seen.append(pixels)
-        says = f"padding {_say(case.layer.padding, seen[0])}, but {_say(padding, pixels)}"
-        for more in _with_padding(case.layer):
-            yield with_keys(case, says + more.pop("says", ""), padding=padding, **more)
+def usual_paddings(case: Case) -> Iterator[Variant]:
+    """SAME and VALID of TensorFlow, half the window on both sides as PyTorch's users have it."""
+    return _other_paddings(case, _usual(case.layer), ())
 
 
-def _numbers(layer: Any) -> List[Sides]:
-    """((top, bottom), (left, right)) worth trying."""
+def unusual_paddings(case: Case) -> Iterator[Variant]:
+    """SAME lower, and every number up to half the window, on both sides or one more on one."""
+    return _other_paddings(case, _unusual(case.layer), _usual(case.layer))
+
+
+def _other_paddings(case: Case, paddings: Iterable[Padding], tried: Iterable[Padding]) -> Iterator[Variant]:
+    """Each that comes to other pixels than the layer's own and than those before it."""
+    now = _pixels(case, {})
+    seen = [now, *(_pixels(case, keys) for padding in tried for keys, _ in _with_padding(case.layer, padding))]
+    for padding in paddings:
+        for keys, words in _with_padding(case.layer, padding):
+            pixels = _pixels(case, keys)
+            if pixels is not None and pixels not in seen:
+                seen.append(pixels)
+                says = f"padding {_say(case.layer.padding, now)}, but {_say(padding, pixels)}{words}"
+                yield with_keys(case, says, **keys)
+
+
+def _usual(layer: Any) -> List[Padding]:
+    height, width = _halves(layer)
+    return ["same", ((height, height), (width, width)), "valid"]
+
+
+def _unusual(layer: Any) -> List[Padding]:
+    paddings: List[Padding] = ["same_lower"]
+    for p in range(max(_halves(layer)) + 2):
+        paddings += [((p, p), (p, p)), ((p, p + 1), (p, p + 1)), ((p + 1, p), (p + 1, p))]
+    return paddings
+
+
+def _halves(layer: Any) -> Tuple[int, int]:
+    """Half of what the window spans, over height and width."""
     window = layer.window if layer.type == "pooling" else layer.kernel
     if window == "global":
-        return []
-    dilation = getattr(layer, "dilation", (1, 1))
-    height, width = ((k - 1) * d // 2 for k, d in zip(window, dilation))
-    numbers: List[Sides] = [((height, height), (width, width))]
-    for p in range(max(height, width) + 2):
-        numbers += [((p, p), (p, p)), ((p, p + 1), (p, p + 1)), ((p + 1, p), (p + 1, p))]
-    return numbers
+        return 0, 0
+    height, width = ((k - 1) * d // 2 for k, d in zip(window, getattr(layer, "dilation", (1, 1))))
+    return height, width
 
 
-def _pixels(case: Case, padding: Padding) -> Optional[Sides]:
-    """What a padding comes to on the input's sizes; None where the layer cannot have it."""
-    layer = case.layer.model_copy(update={"padding": padding})
+def _with_padding(layer: Any, padding: Padding) -> List[Tuple[Keys, str]]:
+    """The keys that go with another padding, each with words: how an average counts it, PyTorch's output_padding."""
+    if layer.type == "pooling" and layer.function == "average":
+        ways = [({"count_padding": False}, ""), ({"count_padding": True}, ", counted,")]
+    elif layer.type == "deconvolution":
+        ways = [({"output_padding": (0, 0)}, ""), ({"output_padding": (1, 1)}, " and output_padding 1")]
+        ways = ways[:1] if isinstance(padding, str) else ways
+    else:
+        ways = [({}, "")]
+    return [({"padding": padding, **keys}, words) for keys, words in ways]
+
+
+def _pixels(case: Case, keys: Keys) -> Any:
+    """What the padding of a layer with these keys comes to on the input's sizes; None where it cannot have it."""
+    layer = case.layer.model_copy(update=keys)
     try:
         if layer.type == "deconvolution":
             return layer.crops()
         rows, columns = layer.windows(case.inputs[0].shape)
     except ShapeError:
         return None
-    return (rows.before, rows.after), (columns.before, columns.after)
+    pixels = (rows.before, rows.after), (columns.before, columns.after)
+    counted = getattr(layer, "count_padding", None) and pixels != ((0, 0), (0, 0))
+    return (*pixels, bool(counted))
 
 
-def _say(padding: Padding, pixels: Optional[Sides]) -> str:
-    if isinstance(padding, str):
-        sides = "" if pixels is None or padding == "valid" else f" [{say_pair(pixels[0])}, {say_pair(pixels[1])}]"
-        return WORDS[padding] + sides
-    (top, bottom), (left, right) = padding
-    if top == bottom and left == right:
-        return f"{say_pair((top, left))} symmetric"
-    if (top, bottom) == (left, right):
-        return f"{top} before and {bottom} after"
-    return f"[{say_pair(padding[0])}, {say_pair(padding[1])}]"
-
-
-def _with_padding(layer: Any) -> List[Dict[str, Any]]:
-    """Keys that go with another padding: how an average counts it, PyTorch's output_padding."""
-    if layer.type == "pooling" and layer.function == "average":
-        return [{"count_padding": False}, {"count_padding": True, "says": " that counts"}]
-    if layer.type == "deconvolution":
-        plain = {"output_padding": (0, 0)}
-        return [plain, {"output_padding": (1, 1), "says": " and output_padding 1"}]
-    return [{}]
+def _say(padding: Padding, pixels: Any) -> str:
+    """`1 before and 2 after (SAME upper)`; of the same everywhere `3 symmetric`, else as a config has it."""
+    if pixels is None:
+        return WORDS[padding] if isinstance(padding, str) else str(padding)  # too wide to be resolved here
+    word = f" ({WORDS[padding]})" if isinstance(padding, str) else ""
+    if pixels[:2] == ((0, 0), (0, 0)):
+        return "0" + (word if padding == "valid" else "")
+    (top, bottom), (left, right) = (pixels if isinstance(padding, str) else padding)[:2]
+    if (top, bottom) != (left, right):
+        return f"[{say_pair((top, bottom))}, {say_pair((left, right))}]{word}"
+    return (f"{top} symmetric" if top == bottom else f"{top} before and {bottom} after") + word
 
 
 def strides(case: Case) -> Iterator[Variant]:

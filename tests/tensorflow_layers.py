@@ -1,0 +1,196 @@
+"""Layers in Keras and in TensorFlow beside ours, for tests/test_layer_numbers.py; only rows.
+
+    KERAS       (our type, our keys, input shapes, keras -> layer or function[, kind of numbers])
+    TENSORFLOW  (our type, our keys, input shapes, (tf, variable) -> function[, kind of numbers])
+
+Shapes are ours, n c h w; images reach the frameworks as n h w c. `variable("kernel", 3, 3, 3, 6)` is a random array
+under that name in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.torch_layers import FLAT, GREY, ODD, SMALL, Row
+
+CONV = {"filters": 6, "kernel": 3, "padding": "valid", "bias": True}
+SAME = {**CONV, "padding": "same"}
+DEPTHWISE = {"kernel": 3, "multiplier": 2, "padding": "same", "bias": True}
+MAX = {"function": "max", "window": 3}
+AVERAGE = {"function": "average", "window": 3, "stride": 2, "padding": "same", "count_padding": False}
+
+KERAS = [
+    Row("convolution", {**SAME}, [ODD], lambda k: k.layers.Conv2D(6, 3, padding="same")),
+    Row("convolution", {**SAME, "stride": 2}, [ODD], lambda k: k.layers.Conv2D(6, 3, 2, padding="same")),
+    Row("convolution", {**SAME, "stride": 2}, [SMALL], lambda k: k.layers.Conv2D(6, 3, 2, padding="same")),
+    Row("convolution", {**SAME, "stride": 3, "bias": False}, [ODD],
+        lambda k: k.layers.Conv2D(6, 3, 3, padding="same", use_bias=False)),
+    Row("convolution", {**CONV, "kernel": [1, 5], "stride": [3, 1]}, [GREY],
+        lambda k: k.layers.Conv2D(6, (1, 5), (3, 1))),
+    Row("convolution", {**SAME, "kernel": 1, "stride": 2}, [ODD], lambda k: k.layers.Conv2D(6, 1, 2, padding="same")),
+    Row("convolution", {**SAME, "kernel": 2, "stride": 3}, [GREY], lambda k: k.layers.Conv2D(6, 2, 3, padding="same")),
+    Row("convolution", {**SAME, "kernel": [4, 2]}, [ODD], lambda k: k.layers.Conv2D(6, (4, 2), padding="same")),
+    Row("convolution", {**SAME, "dilation": [3, 2]}, [ODD],
+        lambda k: k.layers.Conv2D(6, 3, padding="same", dilation_rate=(3, 2))),
+    Row("convolution", {**CONV, "groups": 3}, [ODD], lambda k: k.layers.Conv2D(6, 3, groups=3)),
+    Row("depthwise_convolution", {**DEPTHWISE, "stride": 2}, [ODD],
+        lambda k: k.layers.DepthwiseConv2D(3, 2, padding="same", depth_multiplier=2)),
+    Row("depthwise_convolution", {**DEPTHWISE, "stride": 2, "multiplier": 1, "bias": False}, [SMALL],
+        lambda k: k.layers.DepthwiseConv2D(3, 2, padding="same", use_bias=False)),
+    Row("depthwise_convolution", {**DEPTHWISE, "padding": "valid"}, [ODD],
+        lambda k: k.layers.DepthwiseConv2D(3, depth_multiplier=2)),
+    Row("deconvolution", {**SAME, "stride": 2}, [ODD], lambda k: k.layers.Conv2DTranspose(6, 3, 2, padding="same")),
+    Row("deconvolution", {**SAME, "kernel": 4, "stride": 2}, [ODD],
+        lambda k: k.layers.Conv2DTranspose(6, 4, 2, padding="same")),
+    Row("deconvolution", {**SAME, "kernel": 2, "stride": 3}, [ODD],
+        lambda k: k.layers.Conv2DTranspose(6, 2, 3, padding="same")),
+    Row("deconvolution", {**CONV, "stride": 2}, [GREY], lambda k: k.layers.Conv2DTranspose(6, 3, 2)),
+    Row("deconvolution", {**CONV, "kernel": 2, "stride": 3}, [ODD], lambda k: k.layers.Conv2DTranspose(6, 2, 3)),
+    Row("deconvolution", {**CONV, "kernel": [1, 5], "stride": [2, 3], "bias": False}, [ODD],
+        lambda k: k.layers.Conv2DTranspose(6, (1, 5), (2, 3), use_bias=False)),
+    Row("dense", {"units": 5, "bias": True}, [FLAT], lambda k: k.layers.Dense(5)),
+    Row("dense", {"units": 5, "bias": False}, [FLAT], lambda k: k.layers.Dense(5, use_bias=False)),
+    Row("pooling", {**MAX, "stride": 2, "padding": "same"}, [ODD], lambda k: k.layers.MaxPooling2D(3, 2, "same")),
+    Row("pooling", {**MAX, "stride": 2, "padding": "same"}, [SMALL], lambda k: k.layers.MaxPooling2D(3, 2, "same")),
+    Row("pooling", {**MAX, "window": [2, 3]}, [GREY], lambda k: k.layers.MaxPooling2D((2, 3))),
+    Row("pooling", {**AVERAGE}, [ODD], lambda k: k.layers.AveragePooling2D(3, 2, "same")),
+    Row("pooling", {**AVERAGE, "window": 2, "stride": 3}, [SMALL], lambda k: k.layers.AveragePooling2D(2, 3, "same")),
+    Row("pooling", {"function": "average", "window": 2}, [ODD], lambda k: k.layers.AveragePooling2D(2)),
+    Row("pooling", {"function": "average", "window": "global"}, [ODD],
+        lambda k: k.layers.GlobalAveragePooling2D(keepdims=True)),
+    Row("pooling", {"function": "max", "window": "global"}, [ODD],
+        lambda k: k.layers.GlobalMaxPooling2D(keepdims=True)),
+    Row("batch_norm", {"epsilon": 1e-3}, [ODD], lambda k: k.layers.BatchNormalization()),
+    Row("batch_norm", {"epsilon": 1.001e-5, "gamma": False}, [ODD],
+        lambda k: k.layers.BatchNormalization(epsilon=1.001e-5, scale=False)),
+    Row("batch_norm", {"epsilon": 1e-3, "beta": False}, [FLAT], lambda k: k.layers.BatchNormalization(center=False)),
+    Row("batch_norm", {"epsilon": 1e-3, "gamma": False, "beta": False}, [ODD],
+        lambda k: k.layers.BatchNormalization(center=False, scale=False)),
+    Row("scale", {"scale": "1/127.5", "shift": -1}, [ODD], lambda k: k.layers.Rescaling(1 / 127.5, -1)),
+    Row("activation", {"function": "leaky_relu", "alpha": 0.3}, [ODD], lambda k: k.layers.LeakyReLU()),
+    Row("activation", {"function": "elu", "alpha": 1.0}, [ODD], lambda k: k.layers.ELU()),
+    Row("activation", {"function": "hard_sigmoid", "alpha": "1/6", "beta": 0.5}, [ODD],
+        lambda k: k.ops.hard_sigmoid, "wide"),
+    Row("activation", {"function": "hard_swish"}, [ODD], lambda k: k.ops.hard_silu, "wide"),
+    Row("activation", {"function": "gelu", "approximate": False}, [ODD], lambda k: k.layers.Activation("gelu")),
+    Row("prelu", {"shared": False}, [ODD], lambda k: k.layers.PReLU()),
+    Row("prelu", {}, [ODD], lambda k: k.layers.PReLU(shared_axes=[1, 2])),
+    Row("softmax", {"axis": "c"}, [ODD], lambda k: k.layers.Softmax()),
+    Row("elementwise", {"function": "sum"}, [ODD, ODD, ODD], lambda k: lambda *x: k.layers.Add()(x)),
+    Row("concatenation", {}, [ODD, (2, 5, 9, 7)], lambda k: lambda *x: k.layers.Concatenate()(x)),
+    Row("flatten", {"order": "NHWC"}, [ODD], lambda k: k.layers.Flatten()),
+    Row("reshape", {"shape": [7, 3, 9], "order": "NHWC"}, [ODD], lambda k: k.layers.Reshape((7, 3, 9))),
+    Row("reshape", {"shape": [-1, 9], "order": "NHWC"}, [ODD], lambda k: k.layers.Reshape((-1, 9))),
+    Row("padding", {"pad": [[1, 2], [0, 3]]}, [ODD], lambda k: k.layers.ZeroPadding2D(((1, 2), (0, 3)))),
+    Row("slice", {"axes": ["h", "w"], "start": [2, 1], "size": [6, 4]}, [ODD],
+        lambda k: k.layers.Cropping2D(((2, 1), (1, 2)))),
+    Row("resize", {"mode": "bilinear", "scale": [2, 3], "coordinates": "half_pixel"}, [ODD],
+        lambda k: k.layers.UpSampling2D((2, 3), interpolation="bilinear")),
+    Row("resize", {"mode": "nearest", "scale": [2, 3], "coordinates": "asymmetric", "rounding": "floor"}, [ODD],
+        lambda k: k.layers.UpSampling2D((2, 3))),
+]  # fmt: skip
+
+
+def batch_norm(tf: Any, x: Any, v: Any, count: int) -> Any:
+    names = ("moving_mean", "moving_variance", "beta", "gamma")
+    return tf.nn.batch_normalization(x, *(v(name, count) for name in names), 2e-5)
+
+
+def old(tf: Any, name: str, x: Any, *arguments: Any, **keys: Any) -> Any:
+    """An image function as TensorFlow 1 had it."""
+    return getattr(tf.compat.v1.image, name)(x, *arguments, **keys)
+
+
+TENSORFLOW = [
+    Row("convolution", {**CONV, "padding": [[0, 2], [1, 3]], "stride": 2}, [ODD],
+        lambda tf, v: lambda x: v("biases", 6) + tf.nn.conv2d(x, v("weights", 3, 3, 3, 6), 2,
+                                                              [[0, 0], [0, 2], [1, 3], [0, 0]])),
+    Row("convolution", {**SAME, "kernel": 5, "stride": 2}, [SMALL],
+        lambda tf, v: lambda x: tf.nn.conv2d(x, v("kernel", 5, 5, 6, 6), 2, "SAME") + v("bias", 6)),
+    Row("depthwise_convolution", {**DEPTHWISE, "dilation": 2, "bias": False}, [ODD],
+        lambda tf, v: lambda x: tf.nn.depthwise_conv2d(x, v("depthwise_weights", 3, 3, 3, 2), [1] * 4, "SAME",
+                                                       dilations=[2, 2])),
+    Row("depthwise_convolution", {**DEPTHWISE}, [GREY],
+        lambda tf, v: lambda x: tf.nn.depthwise_conv2d(x, v("w", 3, 3, 1, 2), [1] * 4, "SAME") + v("b", 2)),
+    Row("deconvolution", {**SAME, "stride": 2}, [ODD],
+        lambda tf, v: lambda x: tf.nn.conv2d_transpose(x, v("kernel", 3, 3, 6, 3), (2, 18, 14, 6), 2) + v("bias", 6)),
+    Row("deconvolution", {**CONV, "padding": [[1, 0], [0, 1]], "bias": False}, [ODD],
+        lambda tf, v: lambda x: tf.nn.conv2d_transpose(x, v("kernel", 3, 3, 6, 3), (2, 10, 8, 6), 1,
+                                                       [[0, 0], [1, 0], [0, 1], [0, 0]])),
+    Row("dense", {"units": 5, "bias": True}, [FLAT], lambda tf, v: lambda x: x @ v("W", 11, 5) + v("b", 5)),
+    Row("pooling", {**MAX, "stride": 2, "padding": [[1, 0], [0, 2]]}, [ODD],
+        lambda tf, v: lambda x: tf.nn.max_pool2d(x, 3, 2, [[0, 0], [1, 0], [0, 2], [0, 0]])),
+    Row("batch_norm", {"epsilon": 2e-5}, [ODD], lambda tf, v: lambda x: batch_norm(tf, x, v, 3)),
+    Row("batch_norm", {"epsilon": 2e-5}, [FLAT], lambda tf, v: lambda x: batch_norm(tf, x, v, 11)),
+    Row("scale", {"learned": ["scale", "shift"]}, [ODD], lambda tf, v: lambda x: x * v("gamma", 3) + v("offset", 3)),
+    Row("scale", {"scale": 2, "shift": 1, "power": 0.5}, [ODD], lambda tf, v: lambda x: tf.sqrt(2 * x + 1), "positive"),
+    Row("lrn", {"window": 5, "alpha": 0.02, "beta": 0.75, "k": 2.0, "alpha_of": "sum"}, [SMALL],
+        lambda tf, v: lambda x: tf.nn.lrn(x, 2, 2.0, 0.02, 0.75)),
+    Row("lrn", {"window": 3, "alpha": 0.6, "beta": 0.5, "k": 1.0, "alpha_of": "mean"}, [ODD],
+        lambda tf, v: lambda x: tf.nn.lrn(x, 1, 1.0, 0.2, 0.5)),
+    Row("prelu", {}, [ODD], lambda tf, v: lambda x: tf.nn.relu(x) - v("alphas", 1, 1, 3) * tf.nn.relu(-x)),
+    Row("softmax", {"axis": "h"}, [ODD], lambda tf, v: lambda x: tf.nn.softmax(x, 1)),
+    Row("softmax", {"axis": 1}, [FLAT], lambda tf, v: tf.nn.softmax),
+    Row("activation", {"function": "relu"}, [ODD], lambda tf, v: tf.nn.relu),
+    Row("activation", {"function": "relu6"}, [ODD], lambda tf, v: tf.nn.relu6, "wide"),
+    Row("activation", {"function": "clip", "minimum": -0.5, "maximum": 0.75}, [FLAT],
+        lambda tf, v: lambda x: tf.clip_by_value(x, -0.5, 0.75)),
+    Row("activation", {"function": "leaky_relu", "alpha": 0.2}, [FLAT], lambda tf, v: tf.nn.leaky_relu),
+    Row("activation", {"function": "elu", "alpha": 1.0}, [FLAT], lambda tf, v: tf.nn.elu),
+    Row("activation", {"function": "selu"}, [ODD], lambda tf, v: tf.nn.selu),
+    Row("activation", {"function": "sigmoid"}, [ODD], lambda tf, v: tf.sigmoid),
+    Row("activation", {"function": "hard_sigmoid", "alpha": 0.2, "beta": 0.5}, [ODD],
+        lambda tf, v: lambda x: tf.clip_by_value(0.2 * x + 0.5, 0, 1), "wide"),  # as Keras 2 has it
+    Row("activation", {"function": "tanh"}, [FLAT], lambda tf, v: tf.tanh),
+    Row("activation", {"function": "softplus"}, [ODD], lambda tf, v: tf.nn.softplus, "wide"),
+    Row("activation", {"function": "softsign"}, [ODD], lambda tf, v: tf.nn.softsign),
+    Row("activation", {"function": "swish"}, [ODD], lambda tf, v: tf.nn.swish),
+    Row("activation", {"function": "gelu", "approximate": True}, [ODD], lambda tf, v: lambda x: tf.nn.gelu(x, True)),
+    Row("elementwise", {"function": "sub"}, [ODD, (2, 3, 1, 1)], lambda tf, v: tf.subtract),
+    Row("elementwise", {"function": "product"}, [ODD, (2, 1, 9, 1)], lambda tf, v: tf.multiply),
+    Row("elementwise", {"function": "div"}, [FLAT, FLAT], lambda tf, v: tf.divide, "positive"),
+    Row("elementwise", {"function": "max"}, [ODD, ODD], lambda tf, v: tf.maximum),
+    Row("elementwise", {"function": "min"}, [FLAT, FLAT], lambda tf, v: tf.minimum),
+    Row("reduce", {"function": "mean", "axes": ["h", "w"]}, [ODD], lambda tf, v: lambda x: tf.reduce_mean(x, (1, 2))),
+    Row("reduce", {"function": "sum", "axes": ["c"], "keep_dims": True}, [ODD],
+        lambda tf, v: lambda x: tf.reduce_sum(x, 3, keepdims=True)),
+    Row("reduce", {"function": "product", "axes": ["w", "h"]}, [GREY],
+        lambda tf, v: lambda x: tf.reduce_prod(x, (1, 2))),
+    Row("reduce", {"function": "max", "axes": ["c"]}, [ODD], lambda tf, v: lambda x: tf.reduce_max(x, 3)),
+    Row("reduce", {"function": "min", "axes": [-1]}, [FLAT], lambda tf, v: lambda x: tf.reduce_min(x, -1)),
+    Row("argmax", {}, [ODD], lambda tf, v: lambda x: tf.argmax(x, 3), "ties"),
+    Row("argmax", {"axis": 1, "keep_dims": True}, [(4, 11)], lambda tf, v: lambda x: tf.argmax(x, 1)[:, None], "ties"),
+    Row("top_k", {"k": 3, "axis": "c"}, [SMALL], lambda tf, v: lambda x: tuple(tf.math.top_k(x, 3)), "ties"),
+    Row("top_k", {"k": 4, "axis": 1}, [FLAT], lambda tf, v: lambda x: tuple(tf.math.top_k(x, 4)), "ties"),
+    Row("constant", {"shape": [1, 3, 1, 1]}, [ODD], lambda tf, v: lambda x: x + v("value", 1, 3, 1, 1)[:, :, 0, 0]),
+    Row("constant", {"shape": [1, 11], "value": 0.25}, [FLAT],
+        lambda tf, v: lambda x: x + tf.constant(0.25, shape=(1, 11))),
+    Row("cast", {"dtype": "float32"}, [ODD], lambda tf, v: lambda x: tf.cast(x, tf.float32), "pixels"),
+    Row("cast", {"dtype": "float16"}, [ODD], lambda tf, v: lambda x: tf.cast(x, tf.float16)),
+    Row("cast", {"dtype": "int32"}, [FLAT], lambda tf, v: lambda x: tf.cast(x, tf.int32), "wide"),
+    Row("concatenation", {"axis": "w"}, [ODD, (2, 3, 9, 2), ODD], lambda tf, v: lambda *x: tf.concat(x, 2)),
+    Row("transpose", {"axes": [0, 2, 1]}, [(2, 5, 3)], lambda tf, v: lambda x: tf.transpose(x, (0, 2, 1))),
+    Row("squeeze", {"axes": ["h", "w"]}, [(2, 5, 1, 1)], lambda tf, v: lambda x: tf.squeeze(x, [1, 2])),
+    Row("padding", {"pad": [[4, 2], [1, 3]], "mode": "reflect"}, [ODD],
+        lambda tf, v: lambda x: tf.pad(x, [[0, 0], [4, 2], [1, 3], [0, 0]], "REFLECT")),
+    Row("padding", {"pad": [[1, 2], [0, 3]], "value": -1.5}, [GREY],
+        lambda tf, v: lambda x: tf.pad(x, [[0, 0], [1, 2], [0, 3], [0, 0]], constant_values=-1.5)),
+    Row("slice", {"axes": ["h", "c"], "start": [1, 0], "size": [4, 2], "stride": [2, 2]}, [ODD],
+        lambda tf, v: lambda x: x[:, 1:8:2, :, ::2]),
+    Row("slice", {"axes": [1], "start": [3], "size": [4]}, [FLAT],
+        lambda tf, v: lambda x: tf.slice(x, [0, 3], [-1, 4])),
+    Row("gather", {"axis": "c", "indices": [2, 1, 0]}, [ODD], lambda tf, v: lambda x: tf.reverse(x, [3])),
+    Row("gather", {"axis": 1, "indices": [4, 4, 0]}, [FLAT], lambda tf, v: lambda x: tf.gather(x, [4, 4, 0], axis=1)),
+    Row("resize", {"mode": "bilinear", "size": [13, 5], "coordinates": "half_pixel"}, [ODD],
+        lambda tf, v: lambda x: tf.image.resize(x, (13, 5))),
+    Row("resize", {"mode": "bilinear", "size": [13, 5], "coordinates": "asymmetric"}, [ODD],
+        lambda tf, v: lambda x: old(tf, "resize_bilinear", x, (13, 5))),
+    Row("resize", {"mode": "bilinear", "size": [4, 11], "coordinates": "align_corners"}, [ODD],
+        lambda tf, v: lambda x: old(tf, "resize_bilinear", x, (4, 11), align_corners=True)),
+    Row("resize", {"mode": "nearest", "size": [13, 4], "coordinates": "half_pixel", "rounding": "half_up"}, [ODD],
+        lambda tf, v: lambda x: tf.image.resize(x, (13, 4), "nearest")),
+    Row("resize", {"mode": "nearest", "size": [13, 5], "coordinates": "asymmetric", "rounding": "floor"}, [ODD],
+        lambda tf, v: lambda x: old(tf, "resize_nearest_neighbor", x, (13, 5))),
+    Row("resize", {"mode": "nearest", "size": [13, 5], "coordinates": "align_corners", "rounding": "half_up"}, [ODD],
+        lambda tf, v: lambda x: old(tf, "resize_nearest_neighbor", x, (13, 5), align_corners=True)),
+]  # fmt: skip
