@@ -24,6 +24,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+from benchmarks.foreign_configs import BASIC, BOTTLENECKS, KERAS, SLIM, TORCH
 from builders import ARCHITECTURES, expand
 from builders.resnet_slim import ResNetSlim
 from engine.atomic_file import json_bytes, write_whole
@@ -38,67 +39,6 @@ from verify.verification import verify
 from weights import convention_of, open_checkpoint
 from weights.readings import readings_of
 from weights.transplant import transplant
-
-BOTTLENECKS = """\
-stages:
-  - {blocks: 3, width: 64, stride: 1}
-  - {blocks: 4, width: 128, stride: 2}
-  - {blocks: 6, width: 256, stride: 2}
-  - {blocks: 3, width: 512, stride: 2}
-"""
-BASIC = """\
-block: basic
-stages:
-  - {blocks: 2, width: 64, stride: 1}
-  - {blocks: 2, width: 128, stride: 2}
-  - {blocks: 2, width: 256, stride: 2}
-  - {blocks: 2, width: 512, stride: 2}
-"""
-
-KERAS = (
-    """\
-name: keras_resnet50
-architecture: resnet_keras
-inputs: {image: {shape: [1, 224, 224, 3], dtype: float32, layout: NHWC}}
-weights: {path: resnet50.h5}
-reference: {keras: resnet50.h5}
-stem_filters: 64
-epsilon: 1.001e-5
-classes: 1000
-outputs: [predictions/softmax]
-"""
-    + BOTTLENECKS
-)
-
-TORCH = """\
-name: NAME
-architecture: resnet_torch
-inputs: {image: {shape: [1, 3, 256, 256], dtype: float32, layout: NCHW}}
-weights: {path: NAME.pth, ignore: ["*.num_batches_tracked"]}
-reference: {callable: "benchmarks.foreign_models:NAME"}
-stem: {filters: 64, kernel: 7, stride: 2, padding: 3}
-epsilon: 1.0e-5
-classes: 1000
-outputs: [fc]
-"""
-
-SLIM = """\
-name: slim_resnet_v1_50
-architecture: resnet_slim
-inputs: {image: {shape: [1, 225, 225, 3], dtype: float32, layout: NHWC}}
-weights: {path: resnet_v1_50.ckpt}
-reference: {graph: resnet_v1_50.ckpt.meta}
-scope: resnet_v1_50
-stem_filters: 64
-stages:
-  - {blocks: 3, width: 64, stride: 2}
-  - {blocks: 4, width: 128, stride: 2}
-  - {blocks: 6, width: 256, stride: 2}
-  - {blocks: 3, width: 512, stride: 1}
-epsilon: 1.001e-5
-classes: 1000
-outputs: [resnet_v1_50/predictions]
-"""
 
 
 class Foreign(NamedTuple):
@@ -151,6 +91,7 @@ _KEPT: List[Any] = []
 def write_keras(directory: Path, options: argparse.Namespace) -> str:
     import keras
 
+    keras.utils.set_random_seed(0)
     model, rng = keras.applications.ResNet50(weights=None), np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -79,7 +79,7 @@ class Emission:
         return self.tensors[name]
 
     def kernel(self, source: Any) -> Tuple[Any, Any]:
-        """(weights, tensor): the kernel as weights, or, in an int8 layer, empty weights and a tensor of int8 numbers."""
+        """(weights, tensor): the kernel as weights; in an int8 layer, empty weights and a dequantized tensor."""
         kernel = self.array("kernel", source)
         name = self._layer.name
         if self.precision.layers.get(name) != "int8" or self._layer.type not in KERNELS:

@@ -10,7 +10,6 @@ from typing import Any, Iterator, List, Optional, Sequence
 from engine import timing_cache
 from engine.build_options import PlanOptions, apply_options
 from engine.network import Definition
-from engine.tensorrt_api import TensorRT
 from spec.errors import TensorRTError
 
 

@@ -132,7 +132,7 @@ class ModelSpec(_Section):
     )
     reference: Optional[ReferenceSpec] = Field(None, description="what every layer is compared with")
     precision: PrecisionSpec = Field(PrecisionSpec(), description="a word for all layers, or a default and exceptions")
-    ranges: Optional[str] = Field(None, description="int8: the JSON that `run.py calibrate` wrote; relative to the YAML file")
+    ranges: Optional[str] = Field(None, description="int8: the JSON of `run.py calibrate`; relative to the YAML")
     architecture: str = Field(description="a row of builders.ARCHITECTURES, whose own keys stand beside this one")
     _options: Any = PrivateAttr(None)
     _path: Path = PrivateAttr(Path("."))

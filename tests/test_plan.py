@@ -11,8 +11,8 @@ from typing import Any, List, Optional, Tuple
 import numpy as np
 import pytest
 
-from engine.network import Definition, define
 from engine.build_options import PlanOptions, known_targets
+from engine.network import Definition, define
 from engine.plan import Progress, build_plan
 from engine.tensorrt_api import CAPABILITIES, MessageLog, TensorRT, dtype_name, load, trt_dtype
 from spec.errors import TensorRTError, UsageError

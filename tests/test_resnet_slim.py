@@ -1,6 +1,6 @@
 """builders/resnet_slim.py against the variables that TF-Slim itself creates, and the strides it uses.
 
-tests/data/slim_resnet_v1_50.txt: `name shape` of every variable in the checkpoint that benchmarks/foreign_slim.py writes
+tests/data/slim_resnet_v1_50.txt: `name shape` of each variable in the checkpoint that benchmarks/foreign_slim.py writes
 with TensorFlow 1.15.5. Its numbers are compared, layer by layer, by benchmarks/foreign_models.py.
 """
 
@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 import numpy as np
-import pytest
 
 from builders.resnet_slim import ResNetSlim
-from spec.errors import AuditError
 from spec.graph import Graph, build_graph
 from spec.model import ModelSpec, WeightsSpec
 from weights.checkpoint import Checkpoint, TensorInfo
@@ -25,11 +23,11 @@ STAGES = [(3, 64, 2), (4, 128, 2), (6, 256, 2), (3, 512, 1)]
 SCOPE = "resnet_v1_50"
 
 
-def graph_of_slim(scope: str = SCOPE) -> Graph:
+def graph_of_slim() -> Graph:
     stages = [{"blocks": blocks, "width": width, "stride": stride} for blocks, width, stride in STAGES]
-    options = ResNetSlim(scope=scope, stem_filters=64, stages=stages, epsilon=1.001e-5, classes=1000)
+    options = ResNetSlim(scope=SCOPE, stem_filters=64, stages=stages, epsilon=1.001e-5, classes=1000)
     image = {"shape": [1, 225, 225, 3], "dtype": "float32", "layout": "NHWC"}
-    keys = {"weights": {"path": "slim.ckpt"}, "outputs": [f"{scope}/predictions"], "architecture": "plain"}
+    keys = {"weights": {"path": "slim.ckpt"}, "outputs": [f"{SCOPE}/predictions"], "architecture": "plain"}
     return build_graph(ModelSpec(name="slim", inputs={"image": image}, **keys), options.expand("image"))
 
 
@@ -53,11 +51,6 @@ def test_every_variable_of_slim_has_its_slot():
     assert found[f"{unit}/conv1", "kernel"] == f"{unit}/conv1/weights"
     assert found[f"{unit}/shortcut/BatchNorm", "variance"] == f"{unit}/shortcut/BatchNorm/moving_variance"
     assert found[f"{SCOPE}/logits", "bias"] == f"{SCOPE}/logits/biases"
-
-
-def test_another_scope_finds_nothing():
-    with pytest.raises(AuditError, match="kernel: missing in .* resnet_v1_101/conv1/kernel .or weights"):
-        matched(graph_of_slim("resnet_v1_101"))
 
 
 def test_the_last_unit_of_a_block_strides_in_its_padded_3x3_convolution():

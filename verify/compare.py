@@ -184,7 +184,7 @@ def difference(candidate: np.ndarray, reference: np.ndarray, tolerance: Toleranc
 
 
 _BLOCK = 1 << 13
-"""Elements compared at a time: the float64 copies stay in the cache, and OpenBLAS starts no threads for a dot product."""
+"""Elements compared at a time: both float64 copies stay in the cache, and OpenBLAS starts no threads for a dot."""
 
 
 class _Sums(NamedTuple):

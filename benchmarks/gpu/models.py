@@ -1,9 +1,9 @@
 """The four models on a GPU with the real TensorRT: every layer's error by precision, and latency by batch.
 
-    python3.10 -m benchmarks.gpu.models --weights DIR --onnx DIR --output models.json [--models model4] [--batches 1,128]
+    python3.10 -m benchmarks.gpu.models --weights DIR --onnx DIR --output models.json [--models model4]
 
-Beside each latency: the same numbers through ONNX and the parser of the same TensorRT (benchmarks/gpu/onnx_model.py), and
-for uint8 models our own network fed with float32. After --seconds nothing new is started; what is done is written.
+Beside each latency: the same numbers through ONNX and the parser of the same TensorRT (benchmarks/gpu/onnx_model.py),
+and for uint8 models our own network fed with float32. After --seconds nothing new is started; what is done is written.
 
 The reference is the same definition run on the CPU in float64. Per-layer errors come from an engine with every layer's
 tensor marked as an output; since marking changes what TensorRT fuses, the shipped engine's own output is reported too.

@@ -2,7 +2,7 @@
 
     python3 -m benchmarks.gpu.onnx_model --weights DIR --output DIR       (needs the package onnx; opset 13, IR 8)
 
-Written as an exporter would: BatchNormalization, Concat, Flatten, Cast and Gemm nodes, one symbolic batch. A uint8 input
+Written as an exporter would: BatchNormalization, Concat, Flatten, Cast and Gemm nodes, a symbolic batch. A uint8 input
 stays uint8 in NAME.onnx; NAME.float.onnx has a float32 input instead, for parsers that take no other.
 """
 

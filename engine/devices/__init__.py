@@ -1,6 +1,6 @@
 """The GPU behind a few calls, on whichever binding is installed: pycuda, or cuda-python.
 
-    open_device() -> Device: allocate, pinned, copy_in, copy_out, streams, events, CUDA graphs where the binding has them
+    open_device() -> Device: allocate, pinned, copy_in, copy_out, streams, events, CUDA graphs where it has them
 """
 
 from __future__ import annotations

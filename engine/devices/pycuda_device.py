@@ -35,7 +35,8 @@ class PycudaDevice(Device):
 
     def facts(self) -> DeviceFacts:
         free, total = _checked(cuda.mem_get_info)
-        return DeviceFacts(self._device.name(), self._device.compute_capability(), cuda.get_driver_version(), free, total)
+        capability = self._device.compute_capability()
+        return DeviceFacts(self._device.name(), capability, cuda.get_driver_version(), free, total)
 
     def allocate(self, size: int) -> int:
         block = _checked(cuda.mem_alloc, max(size, 1))
