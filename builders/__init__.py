@@ -7,6 +7,7 @@ from typing import Dict, List, Type
 from builders.architecture import Architecture
 from builders.plain import Plain
 from builders.resnet_keras import ResNetKeras
+from builders.resnet_slim import ResNetSlim
 from builders.resnet_tf import ResNetTF
 from builders.resnet_torch import ResNetTorch
 from spec.layers import Layer
@@ -17,6 +18,7 @@ ARCHITECTURES: Dict[str, Type[Architecture]] = {
     "resnet_torch": ResNetTorch,
     "resnet_keras": ResNetKeras,
     "resnet_tf": ResNetTF,
+    "resnet_slim": ResNetSlim,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from commands.configs import shown
 from commands.console import Console
@@ -72,11 +72,12 @@ def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -
     """The comparison of every layer; writes the reports that were asked for."""
     from verify.compare import Tolerance
     from verify.verification import verify
+    from weights.readings import readings_of
 
     activations = reference_activations(options, console, prepared)
     with console.stage("compare") as found:
-        tolerance = Tolerance(options.atol, options.rtol)
-        verification = verify(prepared.definition, activations, tolerance, _readings(prepared))
+        readings = readings_of(prepared.graph, prepared.weights)
+        verification = verify(prepared.definition, activations, Tolerance(options.atol, options.rtol), readings)
         found.append(f"{len(verification.comparison.rows)} layers, isolated and accumulated")
     if options.report is not None:
         _write_reports(options.report, console, prepared, verification)
@@ -101,23 +102,6 @@ def reference_activations(options: argparse.Namespace, console: Console, prepare
         activations = reference_activations(prepared.model, prepared.graph, reference, inputs, title)
         found.append(f"{activations.title} on {activations.input_title}: {len(activations.arrays)} tensors")
     return activations
-
-
-def _readings(prepared: Prepared) -> Any:
-    """For the diagnosis: layer -> role -> other ways to read the stored tensor."""
-    from weights.readings import other_readings
-
-    rules = {(row.layer, row.role): row.rule for row in prepared.weights.ledger}
-    sizes = {(layer.name, slot.role): slot.sizes for layer, slot in prepared.graph.slots()}
-
-    def of_layer(layer: str) -> Any:
-        def of_role(role: str) -> Iterator[Tuple[str, Any]]:
-            key = (layer, role)
-            return other_readings(prepared.weights.arrays[key], rules[key], sizes[key])
-
-        return of_role
-
-    return of_layer
 
 
 def _write_reports(directory: Path, console: Console, prepared: Prepared, verification: Any) -> None:

@@ -112,6 +112,19 @@ def test_sequential_model_operations_and_layers_called_twice(tmp_path):
     assert_close(arrays["inner"], np.asarray(model(pixels)))
 
 
+@pytest.mark.parametrize("file", ["m.keras", "m.h5"])
+def test_a_sequential_model_from_a_file_has_each_layer_once(tmp_path, file):
+    layers = keras.layers
+    convolution = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="conv")
+    head = [layers.BatchNormalization(name="bn"), layers.Flatten(name="flat"), layers.Dense(5, name="fc")]
+    model = randomised(keras.Sequential([keras.Input((9, 7, 3), name="image"), convolution, *head]))
+    found = case(tmp_path, model, file)
+    names = ["conv:linear", "conv", "bn", "flat", "fc"]
+    assert [name for name in found.reference.names() if name != "image"] == names
+    pixels = random_image(1, 9, 7, 3)
+    assert_close(found.reference.activations({"image": pixels}, names)["fc"], np.asarray(model(pixels)))
+
+
 def test_a_model_of_keras_2_is_opened_by_keras_2(tmp_path):
     tf_keras = pytest.importorskip("tf_keras")
     path = OLD / "keras_2_2_4.h5"

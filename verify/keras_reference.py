@@ -16,7 +16,7 @@ import os
 import zipfile
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -135,14 +135,32 @@ def _candidates(layer: Layer) -> List[str]:
 
 def _calls(keras: ModuleType, model: Any, prefix: str) -> Iterator[Tuple[str, _Call]]:
     """Every call of every layer, by name, in the model's order; `model` is functional."""
+    own = _own_nodes(model)
     for layer in getattr(model, "operations", model.layers):  # Keras 3 has operations that are no layers: x + 3
-        nodes = layer._inbound_nodes  # the public `output` refuses layers that are called twice
+        # the public `output` refuses layers that are called twice
+        nodes = [node for index, node in enumerate(layer._inbound_nodes) if (id(layer), index) in own]
         for number, node in enumerate(nodes, 1):
             name = prefix + layer.name + (f"#{number}" if len(nodes) > 1 else "")
             call = _Call(layer, _listed(node.input_tensors), _listed(node.output_tensors))
             if isinstance(layer, keras.Model):
                 yield from _inner_calls(keras, call, f"{name}/")
             yield name, call
+
+
+def _own_nodes(model: Any) -> Set[Tuple[int, int]]:
+    """(layer, number of its call) of every call between the model's outputs and its inputs.
+
+    A layer also remembers calls that no longer count: a Sequential read from a file calls its layers once for each
+    layer that is added behind them.
+    """
+    own: Set[Tuple[int, int]] = set()
+    pending = list(model.outputs)
+    while pending:
+        layer, index, _ = pending.pop()._keras_history
+        if (id(layer), index) not in own:
+            own.add((id(layer), index))
+            pending += _listed(layer._inbound_nodes[index].input_tensors)
+    return own
 
 
 def _inner_calls(keras: ModuleType, outer: _Call, prefix: str) -> Iterator[Tuple[str, _Call]]:

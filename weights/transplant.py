@@ -11,7 +11,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from collections import Counter
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -119,9 +119,10 @@ def match(graph: Graph, checkpoint: Checkpoint, spec: WeightsSpec, convention: C
             found.append(transfer)
             problems += _misfit(layer, slot, transfer, checkpoint)
         else:
-            problems.append(
-                _missing(layer, slot, names, checkpoint) if not present else _doubtful(layer, slot, present)
-            )
+            # a wrong prefix misses hundreds of names: the nearest of the first few say as much as those of all
+            known = checkpoint.tensors if len(problems) < SHOWN else ()
+            missing = _missing(layer, slot, names, checkpoint, known)
+            problems.append(_doubtful(layer, slot, present) if present else missing)
     unused = [name for name in checkpoint if name not in used and not _ignored(name, spec.ignore)]
     problems += _unused(unused, checkpoint)
     if problems:
@@ -186,8 +187,10 @@ def _misfit(layer: WeightedLayer, slot: Slot, transfer: Transfer, checkpoint: Ch
     return []
 
 
-def _missing(layer: WeightedLayer, slot: Slot, names: Sequence[str], checkpoint: Checkpoint) -> str:
-    near: Tuple[str, ...] = nearest(names[0], checkpoint.tensors, count=3)
+def _missing(
+    layer: WeightedLayer, slot: Slot, names: Sequence[str], checkpoint: Checkpoint, known: Iterable[str]
+) -> str:
+    near: Tuple[str, ...] = nearest(names[0], known, count=3)
     hint = f"; nearest: {', '.join(near)}" if near else ""
     spelled = names[0] if len(names) == 1 else f"{names[0]} (or {', '.join(_last(name) for name in names[1:])})"
     return f"{layer.place}: layer '{layer.name}': {slot.role}: missing in {checkpoint.path}: {spelled}{hint}"
