@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Sequence, Tuple
+from typing import TYPE_CHECKING, Sequence, Tuple
 
 from spec.errors import UsageError, did_you_mean
-from spec.graph import Graph
-from spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from spec.graph import Graph
+    from spec.model import ModelSpec
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 

@@ -94,7 +94,7 @@ REFUSED = [
     (("layers",), ..., "'layers' is a required property"),
     (("layers",), [], "[] should be non-empty"),
     (("layers",), {}, "{} is not of type 'array'"),
-    (("architecture",), "plian", "'plian' is not one of ['plain', 'resnet_torch', 'resnet_keras', 'resnet_tf']"),
+    (("architecture",), "plian", "'plian' is not one of ['plain', 'resnet_torch', 'resnet_keras', "),
     (("ouputs",), ["a"], "'ouputs' is not one of ["),
     (("stem",), {}, "'stem' is not one of ["),
     (("inputs",), {}, "{} should be non-empty"),
