@@ -37,9 +37,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     for directory in (output,) + ((options.json.parent,) if options.json else ()):
         atomic_file.check_writable(directory)
     prepared = prepare(options, console, model, graph)
-    atomic_file.write_whole(
-        output / "ledger.json", atomic_file.json_bytes([row._asdict() for row in prepared.weights.ledger])
-    )
     _check_options(options, prepared)
     summary: Dict[str, Any] = {"model": model.name, "seconds": console.seconds}
     proof = verification.Proof("not verified: a dry run", None)
@@ -50,6 +47,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if proof.passed:
             summary.update(_plan(options, console, prepared, proof, output))
     proof.print(console)
+    if proof.comparison is not None and model.precision.words != ("fp32",):
+        words = " and ".join(model.precision.words)
+        console.line("verify", f"compared in fp32; the plan computes in {words}: see `run.py precisions`")
     if options.json:
         atomic_file.write_whole(options.json, atomic_file.json_bytes({**summary, "verification": proof.as_json()}))
     return 0 if proof.passed else 1
@@ -69,6 +69,7 @@ def _plan(
 ) -> Dict[str, Any]:
     from commands.progress import shown_progress
     from engine import manifest
+    from engine.atomic_file import json_bytes
     from engine.plan import build_plan
 
     with console.stage("build") as found:
@@ -78,7 +79,8 @@ def _plan(
         found.append(f"{memoryview(plan).nbytes / 1e6:,.1f} MB")
     with console.stage("write") as found:
         path = output / f"{prepared.model.name}.plan"
-        written = manifest.write_plan(path, plan, _manifest(options, console, prepared, proof))
+        ledger = json_bytes([row._asdict() for row in prepared.weights.ledger])
+        written = manifest.write_plan(path, plan, _manifest(options, console, prepared, proof), ledger)
         found.append(f"{shown(path)} and {path.name}.json, sha256 {written['plan']['sha256'][:12]}")
     return written
 
@@ -101,6 +103,7 @@ def _manifest(
         "tensorrt": {"name": tensorrt.name, "version": tensorrt.version},
         "compute_capabilities": list(options.target) or "default",
         "precision": model.precision.as_written(),
+        "ranges": manifest.sha256_of_files([model.beside(model.ranges)]) if model.ranges else None,
         "inputs": manifest.describe_tensors(graph, [*graph.inputs]),
         "outputs": manifest.describe_tensors(graph, graph.outputs),
         "batch": graph.batch.model_dump() if graph.batch else None,

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--version-compatible", "--versionCompatible", action="store_true", help="a plan that newer TensorRTs run")
     add("--profiling-verbosity", "--profilingVerbosity", metavar="LEVEL", dest="profiling",
         help="none, layer_names_only or detailed")  # fmt: skip
-    add("--refit", action="store_true", help="let `run.py refit` exchange the weights later")
+    add("--refit", action="store_true", help="weights may be exchanged later, by TensorRT's Refitter")
     add("--strip-weights", "--stripWeights", action="store_true", help="a plan without its weights")
 
 

@@ -24,20 +24,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Calibrates; returns the exit code."""
     from engine import calibration
+    from engine.atomic_file import check_writable
     from engine.interpreter import Interpreter
     from engine.precision import quantized_tensors
 
     model, graph = read_config(options, console)
     output = options.output or Path("out") / model.name / f"{model.name}.ranges.json"
+    check_writable(output.parent)
     definition = prepare(options, console, model, graph).definition
     with console.stage("calibrate") as found:
         tensors = quantized_tensors(graph, dict.fromkeys([layer.name for layer in graph.layers], "int8"))
         interpreter = Interpreter(definition.network, definition.tensorrt.module)
-        batches = list(_batches(graph, options.images))
-        ranges = calibration.calibrate(interpreter.run, batches, tensors, options.method)
-        found.append(f"{len(ranges)} tensors from {len(batches)} inputs of {options.images}, {options.method}")
-    about = {"model": model.name, "method": options.method, "images": options.images, "count": len(batches)}
-    output.parent.mkdir(parents=True, exist_ok=True)
+        count = 0
+
+        def counted() -> Iterator[Dict[str, Any]]:
+            nonlocal count
+            for inputs in _batches(graph, options.images):
+                count += 1
+                yield inputs
+
+        ranges = calibration.calibrate(interpreter.run, counted(), tensors, options.method)
+        found.append(f"{len(ranges)} tensors from {count} inputs of {options.images}, {options.method}")
+    about = {"model": model.name, "method": options.method, "images": options.images, "count": count}
     calibration.write_ranges(output, ranges, about)
     console.line("write", f"{shown(output)}; name it in the config with ranges: {output.resolve()}")
     return 0
@@ -47,7 +55,7 @@ def _batches(graph: Any, wish: str) -> Iterator[Dict[str, Any]]:
     """Inputs by name, one image after another."""
     import numpy as np
 
-    from verify.inputs import make_inputs
+    from verify.inputs import batch_size, check_input, make_inputs, read_inputs
 
     if wish.startswith("random:"):
         if not wish[7:].isdigit() or int(wish[7:]) < 1:
@@ -63,9 +71,13 @@ def _batches(graph: Any, wish: str) -> Iterator[Dict[str, Any]]:
         for file in files:
             yield make_inputs(graph, str(file))[0]
         return
-    arrays = np.load(path, mmap_mode="r") if path.is_file() and path.suffix == ".npy" else None
-    if arrays is None:
-        raise UsageError(f"--images {wish}: wanted a folder, an .npy file or random:COUNT")
-    name = next(iter(graph.inputs))
-    for image in arrays:
-        yield {name: np.ascontiguousarray(image[np.newaxis])}
+    if not path.is_file() or path.suffix != ".npy" or len(graph.inputs) > 1:
+        raise UsageError(f"--images {wish}: wanted a folder, an .npy file for a network of one input, or random:COUNT")
+    arrays = read_inputs(path, graph)
+    name, size = next(iter(graph.inputs)), batch_size(graph)
+    if not np.ndim(arrays[name]):
+        check_input(graph, wish, name, arrays[name])
+    for first in range(0, len(arrays[name]) - size + 1, size):
+        inputs = {name: np.ascontiguousarray(arrays[name][first : first + size])}
+        check_input(graph, wish, name, inputs[name])
+        yield inputs

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
 from commands import verification
+from commands.build_arguments import WORDS
 from commands.console import Console
 from commands.stages import Prepared, add_config_arguments, precision_of, prepare, read_config
 from spec.errors import UsageError
@@ -18,10 +19,18 @@ from spec.errors import UsageError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
-    verification.add_arguments(parser)
-    parser.add_argument("--precisions", default="fp32,fp16,int8", metavar="WORD,...", help="default fp32,fp16,int8")
+    verification.add_input_argument(parser)
+    words = "default fp32,fp16,int8; tf32 on a GPU"
+    parser.add_argument("--precisions", type=_words, default="fp32,fp16,int8", metavar="WORD,...", help=words)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the errors as JSON")
     parser.add_argument("--all", action="store_true", help="print every layer, not only the worst")
+
+
+def _words(text: str) -> List[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not set(words) <= set(WORDS):
+        raise argparse.ArgumentTypeError(f"wanted some of {','.join(WORDS)}, found {text}")
+    return words
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -29,7 +38,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from engine.atomic_file import json_bytes, write_whole
 
     model, graph = read_config(options, console)
-    words = [word.strip() for word in options.precisions.split(",") if word.strip()]
+    words = options.precisions
     if "int8" in words and model.ranges is None:
         words.remove("int8")
         console.line("int8", "left out: the config names no `ranges`; write them with `run.py calibrate`")

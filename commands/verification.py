@@ -9,7 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from commands.configs import shown
 from commands.console import Console
 from commands.stages import Prepared
-from spec.errors import MissingFramework
+from spec.errors import MissingFramework, VerificationError
 
 SHOWN_ROWS = 10
 """Rows of the table printed after a passed comparison; a failed one prints as many, the worst first."""
@@ -17,10 +17,23 @@ SHOWN_ROWS = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a comparison."""
-    parser.add_argument("--input", metavar="WHAT", help="random:SEED (default random:0), an .npy, .npz or image file")
-    parser.add_argument("--atol", type=float, default=0.0, help="passes if |c - r| <= atol + rtol * max|r| (default 0)")
-    parser.add_argument("--rtol", type=float, default=1e-5, help="default 1e-5")
+    add_input_argument(parser)
+    rule = "a layer passes if |c - r| <= atol + rtol * max|r|"
+    parser.add_argument("--atol", type=_tolerance, default=0.0, help=f"{rule} (default 0)")
+    parser.add_argument("--rtol", type=_tolerance, default=1e-5, help="default 1e-5")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write the comparison as JSON and as one HTML page")
+
+
+def add_input_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--input", metavar="WHAT", help="random:SEED (default random:0), an .npy, .npz or image file")
+
+
+def _tolerance(text: str) -> float:
+    """A finite number from 0 on: NaN would fail everything, infinity pass everything."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"wanted a number from 0 on, found {text}")
+    return value
 
 
 class Proof(NamedTuple):
@@ -89,7 +102,7 @@ def reference_activations(options: argparse.Namespace, console: Console, prepare
     from engine.manifest import sha256_of_files
     from verify.inputs import make_inputs
     from verify.recorded import Recorded
-    from verify.reference import open_reference, reference_activations
+    from verify.reference import open_reference, reference_activations, unresolved
 
     with console.stage("reference") as found:
         reference = open_reference(prepared.model)
@@ -100,6 +113,10 @@ def reference_activations(options: argparse.Namespace, console: Console, prepare
         else:
             inputs, title = make_inputs(prepared.graph, options.input or "random:0")
         activations = reference_activations(prepared.model, prepared.graph, reference, inputs, title)
+        absent = unresolved(prepared.graph, reference, activations.names)
+        if absent:
+            names = ", ".join(reference.names())
+            raise VerificationError([*absent.values(), f"{reference.title} has, in order: {names}"])
         found.append(f"{activations.title} on {activations.input_title}: {len(activations.arrays)} tensors")
     return activations
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence
 import numpy as np
 
 from engine.atomic_file import json_bytes, write_whole
-from spec.errors import ConfigError, UsageError
+from spec.errors import ConfigError, UsageError, VerificationError
 
 BINS = 2048
 LEVELS = 128
@@ -31,6 +31,8 @@ class Histogram:
 
     def add(self, values: np.ndarray) -> None:
         magnitudes = np.abs(values, dtype=np.float32).reshape(-1)
+        if not np.isfinite(magnitudes).all():
+            raise VerificationError("an activation is NaN or infinite: are the images right?")
         self.largest = max(self.largest, float(magnitudes.max(initial=0.0)))
         if self.largest == 0.0:
             self.counts[0] += magnitudes.size
@@ -129,9 +131,9 @@ def read_ranges(path: Path) -> Dict[str, float]:
     if not isinstance(ranges, dict):
         raise ConfigError(f"{path}: holds no `ranges`; `run.py calibrate` writes them")
     problems: List[str] = [
-        f"{path}: the range of '{name}' is {value!r}; wanted a number above 0"
+        f"{path}: the range of '{name}' is {value!r}; wanted a finite number from 0 on"
         for name, value in ranges.items()
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf")
     ]
     if problems:
         raise ConfigError(problems)

@@ -11,6 +11,7 @@ from spec.errors import UsageError
 from spec.graph import Graph
 
 _BLOCK = 1 << 20
+LEDGER = "ledger.json"
 
 
 def describe_tensors(graph: Graph, names: Sequence[str]) -> List[Dict[str, Any]]:
@@ -41,16 +42,20 @@ def sha256_of_files(paths: Sequence[Path]) -> Dict[str, str]:
     return {path.name: sha256_of_file(path) for path in paths}
 
 
-def write_plan(path: Path, plan: Any, manifest: Mapping[str, Any]) -> Dict[str, Any]:
-    """Writes PATH and PATH.json, each whole or not at all; returns the manifest with the plan's size and sha256.
+def write_plan(path: Path, plan: Any, manifest: Mapping[str, Any], ledger: bytes = b"[]\n") -> Dict[str, Any]:
+    """Writes PATH, PATH.json and ledger.json beside them, each whole or not at all.
+
+    Returns the manifest, to which the plan's size and sha256 and the ledger's sha256 are added.
 
     Raises:
         UsageError: the directory cannot be written, or the disk is full; what stood there before still stands.
     """
     view = memoryview(plan)
     head = {"plan": {"file": path.name, "bytes": view.nbytes, "sha256": hashlib.sha256(view).hexdigest()}}
-    complete = dict(head, **manifest)
-    with staged(Path(f"{path}.json")) as manifest_file, staged(path) as plan_file:
+    complete = dict(head, **manifest, ledger={"file": LEDGER, "sha256": hashlib.sha256(ledger).hexdigest()})
+    ledger_path = path.with_name(LEDGER)
+    with staged(Path(f"{path}.json")) as manifest_file, staged(ledger_path) as ledger_file, staged(path) as plan_file:
         write(plan_file, view)
+        write(ledger_file, ledger)
         write(manifest_file, json_bytes(complete))
     return complete

@@ -63,17 +63,23 @@ def define(
 
 
 def _pin(emission: Emission) -> None:
-    """On a weakly typed network: layers in a precision of their own are told so, one by one, and must obey."""
+    """On a weakly typed network: layers are told their precision one by one, and must obey.
+
+    The FP16 flag lets TensorRT take half kernels for every layer, so whatever stays fp32 beside it has to say so.
+    """
     precision, trt = emission.precision, emission.trt
-    if precision.typed or not emission.tensorrt.has("layer precision"):
+    lacking = precision.typed or not emission.tensorrt.has("layer precision")
+    if lacking or not precision.needs_half(emission.graph):
         return
-    for name, word in precision.layers.items():
-        if word in ("fp32", "fp16") and word != precision.default:
-            wanted = trt.float32 if word == "fp32" else trt.float16
-            for added in emission.added.get(name, []):
-                if dtype_name(added.get_output(0).dtype) == "float32":
-                    added.precision = wanted
-                    added.set_output_type(0, wanted)
+    for layer in emission.graph.layers:
+        word = precision.layers.get(layer.name, precision.default)
+        if word == "int8" or word == "fp16" == precision.default:
+            continue
+        wanted = trt.float16 if word == "fp16" else trt.float32
+        for added in emission.added.get(layer.name, []):
+            if dtype_name(added.get_output(0).dtype) == "float32":
+                added.precision = wanted
+                added.set_output_type(0, wanted)
 
 
 def create_builder(tensorrt: TensorRT) -> Any:

@@ -79,8 +79,7 @@ def set_precision(definition: Definition, config: Any) -> None:
         config.clear_flag(flags.TF32)
     if not tensorrt.has("fp16 flag"):
         return
-    half = any(tensor.dtype == "float16" for tensor in definition.graph.tensors.values())
-    if half or precision.uses("fp16") or precision.uses("int8"):
+    if precision.needs_half(definition.graph):
         config.set_flag(flags.FP16)
         config.set_flag(flags.OBEY_PRECISION_CONSTRAINTS)
     if precision.uses("int8"):

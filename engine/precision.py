@@ -52,6 +52,11 @@ class Precision(NamedTuple):
     def uses(self, word: str) -> bool:
         return word == self.default or word in self.layers.values()
 
+    def needs_half(self, graph: Graph) -> bool:
+        """Whether anything at all computes in half, a tensor that the graph itself casts included."""
+        explicit = any(tensor.dtype == "float16" for tensor in graph.tensors.values())
+        return explicit or self.uses("fp16") or self.uses("int8")
+
 
 FP32 = Precision({}, "fp32", {}, typed=False)
 

@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from engine.atomic_file import write_whole
+from engine.atomic_file import check_writable, write_whole
 from engine.tensorrt_api import TensorRT
+from spec.errors import UsageError
 
 
 def default_path(tensorrt: TensorRT, gpu: str) -> Path:
@@ -21,10 +22,19 @@ def default_path(tensorrt: TensorRT, gpu: str) -> Path:
 
 def attach(tensorrt: TensorRT, config: Any, path: Path) -> None:
     """Gives a builder configuration the cache of a file; a file of another TensorRT or GPU counts as empty."""
-    content = path.read_bytes() if path.is_file() else b""
+    content = _content(path)
     if not config.set_timing_cache(config.create_timing_cache(content), False):
         tensorrt.log.take()
         config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _content(path: Path) -> bytes:
+    """What the file holds, nothing where there is none; UsageError where it could be neither read nor written."""
+    check_writable(path.parent)
+    try:
+        return path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise UsageError(f"--timing-cache {path}: cannot be read: {error.strerror}") from None
 
 
 def save(tensorrt: TensorRT, config: Any, path: Path) -> None:
@@ -36,7 +46,7 @@ def save(tensorrt: TensorRT, config: Any, path: Path) -> None:
     cache = config.get_timing_cache()
     if cache is None:
         return
-    if path.is_file() and not cache.combine(config.create_timing_cache(path.read_bytes()), False):
+    written = _content(path)
+    if written and not cache.combine(config.create_timing_cache(written), False):
         tensorrt.log.take()
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, bytes(memoryview(cache.serialize())))

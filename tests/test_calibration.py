@@ -74,7 +74,7 @@ def test_ranges_survive_the_file_and_can_be_edited(tmp_path):
     [
         ("{", "is no JSON"),
         ("[]", "holds no `ranges`"),
-        ('{"ranges": {"a": 0}}', "the range of 'a' is 0; wanted a number above 0"),
+        ('{"ranges": {"a": -1}}', "the range of 'a' is -1; wanted a finite number from 0 on"),
         ('{"ranges": {"a": NaN}}', "the range of 'a' is nan"),
         ('{"ranges": {"a": true}}', "the range of 'a' is True"),
     ],

@@ -34,14 +34,16 @@ def contents_of(directory: Path) -> dict:
 @pytest.mark.parametrize("size", [0, 1, 5_000_000])
 def test_plan_and_manifest_are_written_and_agree(tmp_path, size):
     plan = os.urandom(size)
-    returned = write_plan(with_old_files(tmp_path), memoryview(plan), {"precision": "fp32"})
+    returned = write_plan(with_old_files(tmp_path), memoryview(plan), {"precision": "fp32"}, b"[1]")
     assert contents_of(tmp_path)["net.plan"] == plan
     manifest = json.loads((tmp_path / "net.plan.json").read_text())
     assert manifest == returned == {
         "plan": {"file": "net.plan", "bytes": size, "sha256": hashlib.sha256(plan).hexdigest()},
         "precision": "fp32",
+        "ledger": {"file": "ledger.json", "sha256": hashlib.sha256(b"[1]").hexdigest()},
     }
-    assert sorted(contents_of(tmp_path)) == sorted(OLD)
+    assert contents_of(tmp_path)["ledger.json"] == b"[1]"
+    assert sorted(contents_of(tmp_path)) == sorted([*OLD, "ledger.json"])
 
 
 def test_a_plan_above_the_limit_leaves_both_old_files(tmp_path):

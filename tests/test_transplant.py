@@ -382,3 +382,21 @@ def test_a_square_kernel_read_in_the_wrong_layout_is_seen(tmp_path, convention):
     wrong["conv/kernel"] = right["conv.weight"]
     kernels = moved(tmp_path, right, text=text), moved(tmp_path, wrong, convention, text)
     assert not np.array_equal(*(weights.arrays["conv", "kernel"] for weights in kernels))
+
+
+def test_a_forgotten_prefix_is_named_and_no_weight_is_advised_away(tmp_path):
+    model, graph = load_text(tmp_path)
+    checkpoint = CountedCheckpoint({f"module.{name}": array for name, array in torch_arrays().items()})
+    with pytest.raises(AuditError) as refused:
+        match(graph, checkpoint, model.weights, TORCH)
+    assert refused.value.problems[-1].endswith("behind 'module.': say weights: {prefix: module.}")
+    assert "ignore" not in str(refused.value)
+
+
+def test_a_bias_that_the_config_denies_is_named_with_its_layer_and_line(tmp_path):
+    text = SMALL.replace("padding: valid, bias: true", "padding: valid, bias: false")
+    model, graph = load_text(tmp_path, text)
+    with pytest.raises(AuditError) as refused:
+        match(graph, CountedCheckpoint(torch_arrays()), model.weights, TORCH)
+    (problem,) = refused.value.problems
+    assert ".yaml:7: layer 'conv': the checkpoint holds a bias, 'conv.bias'; say bias: true" in problem

@@ -30,9 +30,9 @@ def make_inputs(graph: Graph, wish: str) -> Tuple[Inputs, str]:
     path = Path(wish)
     if not os.path.isfile(wish):  # Path.is_file raises where a name is too long
         raise UsageError(f"--input {wish}: no such file; wanted random:SEED, an .npy, .npz or image file")
-    arrays = _read(path, graph)
+    arrays = read_inputs(path, graph)
     for name, array in arrays.items():
-        _check(graph, wish, name, array)
+        check_input(graph, wish, name, array)
     missing = [name for name in graph.inputs if name not in arrays]
     if missing:
         raise UsageError(f"--input {wish}: holds nothing for {', '.join(missing)}; an .npz names each input")
@@ -59,7 +59,7 @@ def batch_size(graph: Graph) -> int:
     return graph.tensors[next(iter(graph.inputs))].shape[0]
 
 
-def _read(path: Path, graph: Graph) -> Inputs:
+def read_inputs(path: Path, graph: Graph) -> Inputs:
     first = next(iter(graph.inputs))
     try:
         if path.suffix == ".npz":
@@ -91,7 +91,8 @@ def _image(path: Path, graph: Graph, name: str) -> np.ndarray:
     return np.ascontiguousarray(pixels).astype(spec.dtype)
 
 
-def _check(graph: Graph, wish: str, name: str, array: np.ndarray) -> None:
+def check_input(graph: Graph, wish: str, name: str, array: np.ndarray) -> None:
+    """Raises UsageError unless the array is what the engine's input takes."""
     if name not in graph.inputs:
         raise UsageError(f"--input {wish}: '{name}' is no input; inputs: {', '.join(graph.inputs)}")
     wanted = graph.tensors[name]

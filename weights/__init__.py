@@ -60,6 +60,8 @@ def open_checkpoint(path: Path, key: Optional[str] = None) -> Checkpoint:
     for format in FORMATS.values():
         if format.recognise(path):
             return _read(format, path, key)
+    if not path.exists():
+        raise CheckpointError(f"{path}: {describe(path)}")
     supported = "; ".join(format.title for format in FORMATS.values())
     raise CheckpointError(f"{path}: {describe(path)}. Supported: {supported}")
 

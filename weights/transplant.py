@@ -11,7 +11,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from collections import Counter
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -108,11 +108,14 @@ def match(graph: Graph, checkpoint: Checkpoint, spec: WeightsSpec, convention: C
     found: List[Transfer] = []
     problems: List[str] = []
     used: Set[str] = set()
+    wanted: List[str] = []
+    biases: Dict[str, str] = {}
     for position, (layer, slot) in _numbered(graph.slots()):
         source = convention.sources[layer.type, slot.role]
         names = _candidates(layer, slot, position, source, checkpoint, spec, convention.separator)
         present = [name for name in names if name in checkpoint.tensors]
         used.update(present)
+        biases.update(_unread_biases(layer, slot, source, names, convention))
         if len(present) == 1:
             transfer = _transfer(layer, slot, present[0], source, checkpoint, spec)
             used.add(transfer.tensor)
@@ -122,9 +125,10 @@ def match(graph: Graph, checkpoint: Checkpoint, spec: WeightsSpec, convention: C
             # a wrong prefix misses hundreds of names: the nearest of the first few say as much as those of all
             known = checkpoint.tensors if len(problems) < SHOWN else ()
             missing = _missing(layer, slot, names, checkpoint, known)
+            wanted += [] if present else names[:1]
             problems.append(_doubtful(layer, slot, present) if present else missing)
     unused = [name for name in checkpoint if name not in used and not _ignored(name, spec.ignore)]
-    problems += _unused(unused, checkpoint)
+    problems += _prefix_hint(wanted, checkpoint) or _unused(unused, checkpoint, biases)
     if problems:
         raise AuditError(problems)
     return found
@@ -207,8 +211,36 @@ def _doubtful(layer: WeightedLayer, slot: Slot, present: Sequence[str]) -> str:
     )
 
 
-def _unused(names: Sequence[str], checkpoint: Checkpoint) -> List[str]:
-    """One message for all of them, with glob patterns that would ignore the families among them."""
+def _prefix_hint(missing: Sequence[str], checkpoint: Checkpoint) -> List[str]:
+    """What to say where every missing name is there behind one and the same prefix."""
+    prefixes = {name[: -len(missing[0])] for name in checkpoint if missing and name.endswith(missing[0])}
+    for prefix in sorted(prefixes - {""}, key=len):
+        if all(prefix + name in checkpoint.tensors for name in missing):
+            return [
+                f"{checkpoint.path}: every missing tensor is there behind '{prefix}': say weights: {{prefix: {prefix}}}"
+            ]
+    return []
+
+
+def _unread_biases(
+    layer: WeightedLayer, slot: Slot, source: Source, names: Sequence[str], convention: Convention
+) -> Dict[str, str]:
+    """The names a bias of this layer would have, and what to do if one is there: the layer says it has none."""
+    if slot.role != "kernel" or getattr(layer, "bias", True):
+        return {}
+    spellings = convention.sources[layer.type, "bias"].names
+    scopes = {name[: -len(spelling)] for name, spelling in zip(names, source.names) if name.endswith(spelling)}
+    hint = f"{layer.place}: layer '{layer.name}': the checkpoint holds a bias, '{{}}'; say bias: true"
+    return {scope + spelling: hint.format(scope + spelling) for scope in scopes for spelling in spellings}
+
+
+def _unused(names: Sequence[str], checkpoint: Checkpoint, biases: Mapping[str, str]) -> List[str]:
+    """A message for each bias that a layer denies; one for all others, with glob patterns for their families."""
+    told = [biases[name] for name in names if name in biases]
+    return told + _unused_tensors([name for name in names if name not in biases], checkpoint)
+
+
+def _unused_tensors(names: Sequence[str], checkpoint: Checkpoint) -> List[str]:
     if not names:
         return []
     shown = ", ".join(f"{name} {_show(checkpoint.tensors[name].shape)}" for name in names[:SHOWN])
