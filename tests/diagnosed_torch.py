@@ -20,7 +20,8 @@ layers:
   - convolution: {name: conv1, filters: 3, kernel: 3, stride: 2, padding: 1, bias: false}
   - batch_norm: {name: bn1, epsilon: 1.0e-5}
   - activation: {name: relu, function: relu}
-  - pooling: {name: maxpool, function: max, window: 3, stride: 2, ceil: true}
+  - convolution: {name: second, filters: 4, kernel: 3, padding: 1, bias: true, input: relu}
+  - pooling: {name: maxpool, function: max, window: 3, stride: 2, ceil: true, input: relu}
   - convolution: {name: block.conv1, filters: 6, kernel: 1, padding: 0, bias: true}
   - convolution: {name: block.conv2, filters: 6, kernel: 3, stride: 2, padding: 1, bias: true}
   - deconvolution: {name: up, filters: 6, kernel: 3, stride: 2, padding: 1, output_padding: 1, bias: true}
@@ -54,7 +55,7 @@ layers:
   - convolution: {name: strided, filters: 2, kernel: 3, stride: 2, padding: 1, bias: true, input: prelu}
   - pooling: {name: rounded, function: max, window: 3, stride: 2, ceil: true, input: relu}
 outputs: [prob, avgpool, bilinear, nearest, hard_sigmoid, leaky, elu, gelu, clip, edge, filled, bgr, cropped, turned,
-          joined, ratio, mean, best, top, spread, strided, rounded]
+          joined, ratio, mean, best, top, spread, strided, rounded, second]
 """
 
 
@@ -78,6 +79,7 @@ def build() -> Any:
             self.edge, self.filled = nn.ReplicationPad2d((1, 0, 2, 1)), nn.ConstantPad2d((1, 1, 0, 2), 0.75)
             self.spread, self.strided = nn.Softmax(3), nn.Conv2d(6, 2, 3, 2, 1)
             self.rounded = nn.MaxPool2d(3, 2, ceil_mode=True)
+            self.second = nn.Conv2d(3, 4, 3, 1, 1)
 
         def forward(self, image: Any) -> Any:
             early = self.relu(self.bn1(self.conv1(image)))
@@ -95,7 +97,7 @@ def build() -> Any:
             f.hardtanh(x, -0.5, 0.8), torch.index_select(early, 1, torch.tensor([2, 1, 0]))
             x[:, :, 2:6, 1:5], early.permute(0, 1, 3, 2), torch.cat([x, self.lrn(x)], 1)
             torch.sub(x, self.avgpool(x)), torch.mean(x, (2, 3)), torch.argmax(x, 1), torch.topk(x, 2, 2)
-            self.rounded(early)
+            self.rounded(early), self.second(early)
 
     return Network()
 

@@ -235,6 +235,38 @@ def test_wrong_callable(function, message, tmp_path):
     assert "net.yaml:6: reference.callable" in str(caught.value)
 
 
+FOREIGN = {
+    # what the user's own code does wrong: (its text, wrong instead of right; what was called; what it raised)
+    "call": ("    return Net()", "    return Net(depth=50)", "build()", "TypeError: ", "unexpected keyword"),
+    "arguments": ("def build():", "def build(depth):", "build()", "TypeError: ", "missing 1 required"),
+    "forward": (
+        "        x = self.block(x)", "        x = self.block({}['x'])", "forward on [1, 3, 9, 7]", "KeyError: ", "'x'"
+    ),
+    "shape": ("self.fc(x.view(x.size(0), -1))", "self.fc(x)", "forward on [1, 3", "RuntimeError: ", "mat1 and mat2"),
+    "syntax": ("class Net(nn.Module):", "class Net(nn.Module:", "import of source_", "SyntaxError: ", ""),
+    "import": ("import torch\n", "import nothing_of_this_name\n", "import of source_", "ModuleNotFoundError: ", ""),
+    "exit": ("def build_nothing", "raise SystemExit(2)\ndef build_nothing", "import of source_", "SystemExit: ", "2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", FOREIGN)
+def test_errors_in_the_users_own_code(how, tmp_path):
+    module, name = network(tmp_path)
+    torch.save(module.state_dict(), tmp_path / "net.pth")
+    right, wrong, called, kind, says = FOREIGN[how]
+    source = tmp_path / f"{name}.py"
+    text = source.read_text().replace(right, wrong, 1)
+    source.write_text(text)
+    path = config(tmp_path / "configs" / "net.yaml", IMAGE, "path: ../net.pth", f"callable: '{name}:build'", LAYERS)
+    with pytest.raises(VerificationError) as caught:
+        opened(path)
+    (message,) = str(caught.value).splitlines()
+    assert message.startswith(f"{path}:6: reference.callable: ")
+    assert called in message and f"raised {kind}" in message and says in message
+    line = text[: text.index(wrong)].count("\n") + 1
+    assert f", at {source}:{line} - " in message or how == "arguments" and ", at " not in message, message
+
+
 def test_module_that_is_nowhere(tmp_path):
     text = config(tmp_path / "configs" / "a.yaml", IMAGE, "path: x", "callable: 'nowhere_at_all:build'", LAYERS)
     with pytest.raises(UsageError, match="cannot import 'nowhere_at_all'.*looked in"):

@@ -18,13 +18,13 @@ from spec.layers import TensorType
 from spec.model import InputSpec
 from spec.shapes import ShapeError
 from verify.compare import Difference, Tolerance, difference
-from verify.hypotheses import AT_FIRST, AT_LAST, HYPOTHESES, Case, Variant
+from verify.hypotheses import AT_FIRST, AT_LAST, HYPOTHESES, Case, Hypothesis, Variant
 
 SHOWN = 3
 """Agreeing variants named per layer; more would mean that the input tells them apart too little."""
 
 ROUNDING = 1e-6
-"""Errors up to this, or to four times the least, are the order of additions in float32: they rank no explanation."""
+"""Errors up to this, or to twice the least, are the order of additions in float32: they rank no explanation."""
 
 
 class Explanation(NamedTuple):
@@ -32,27 +32,34 @@ class Explanation(NamedTuple):
 
     says: str
     error: float
+    asks: str = ""
 
     def __str__(self) -> str:
-        return f"{self.says} agrees {f'to {self.error:.1g}' if self.error else 'exactly'}"
+        agrees = f"{self.says} agrees {f'to {self.error:.1g}' if self.error else 'exactly'}"
+        return f"{agrees}: {self.asks}" if self.asks else agrees
 
 
 def diagnose(case: Case, tensorrt: TensorRT, tolerance: Tolerance) -> Tuple[str, ...]:
     """The changed facts that bring the layer under the tolerance, in the words of hypotheses/; empty when none does."""
-    own = (variant for hypothesis in (AT_FIRST, *HYPOTHESES[case.layer.type]) for variant in hypothesis(case))
-    found = _agreeing(own, case, tensorrt, tolerance) or _agreeing(AT_LAST(case), case, tensorrt, tolerance)
+    own, last = (AT_FIRST, *HYPOTHESES[case.layer.type]), AT_LAST
+    found = _agreeing(own, case, tensorrt, tolerance) or _agreeing(last, case, tensorrt, tolerance)
     return tuple(dict.fromkeys(str(each) for each in ranked(found)))[:SHOWN]
 
 
 def ranked(found: List[Explanation]) -> List[Explanation]:
     """Best first; among those that differ by rounding only, the likely before the unlikely, as they were tried."""
     least = min((each.error for each in found), default=0.0)
-    return sorted(found, key=lambda each: max(each.error, 4 * least, ROUNDING))
+    return sorted(found, key=lambda each: max(each.error, 2 * least, ROUNDING))
 
 
-def _agreeing(variants: Iterable[Variant], case: Case, tensorrt: TensorRT, tolerance: Tolerance) -> List[Explanation]:
-    tried = ((variant.says, try_variant(variant, case.reference, tensorrt, tolerance)) for variant in variants)
-    return [Explanation(says, each.error) for says, each in tried if each is not None and each.passed]
+def _agreeing(
+    hypotheses: Iterable[Hypothesis], case: Case, tensorrt: TensorRT, tolerance: Tolerance
+) -> List[Explanation]:
+    variants = (variant for hypothesis in hypotheses for variant in hypothesis(case))
+    tried = ((variant, try_variant(variant, case.reference, tensorrt, tolerance)) for variant in variants)
+    passed = [(variant, each.error) for variant, each in tried if each is not None and each.passed]
+    said = {variant.says for variant, _ in passed}
+    return [Explanation(each.says, error, each.asks) for each, error in passed if not said.intersection(each.unless)]
 
 
 def try_variant(

@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import importlib
+import os
 import pickle
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from spec.errors import UsageError, VerificationError, did_you_mean
+from spec.errors import TransplantFailure, UsageError, VerificationError, did_you_mean
 from spec.layers import Layer
 from spec.layers.arrangement import TO_NCHW
 from spec.model import InputSpec, ModelSpec
@@ -33,7 +35,8 @@ def open_source(model: ModelSpec) -> Reference:
     """Builds the module of `reference.callable` and loads its weights; see verify.reference.open_reference."""
     place = f"{model.place('reference', 'callable')}: reference.callable"
     torch = import_framework("torch", place)
-    module = _function(model, place)()
+    function = _function(model, place)
+    module = _foreign(f"{place}: {model.reference.callable}()", function)
     if not isinstance(module, torch.nn.Module):
         found = f"{model.reference.callable} returned a {type(module).__name__}"
         raise UsageError(f"{place}: {found}, wanted a torch.nn.Module")
@@ -82,11 +85,8 @@ class TorchReference(Reference):
         return {name: recorder.kept[key].numpy() for name, key in wanted.items()}
 
     def _run(self, recorder: Recorder, inputs: List[Any]) -> None:
-        try:
-            recorder.run(*inputs)
-        except RuntimeError as error:  # what PyTorch raises for shapes that do not fit
-            shapes = ", ".join(str(list(each.shape)) for each in inputs)
-            raise VerificationError(f"{self._place}: {self.title} fails on {shapes}: {first_line(error)}") from error
+        shapes = ", ".join(str(list(each.shape)) for each in inputs)
+        _foreign(f"{self._place}: {self.title}: forward on {shapes}", lambda: recorder.run(*inputs))
 
 
 def _shape(spec: InputSpec) -> List[int]:
@@ -103,17 +103,23 @@ def _function(model: ModelSpec, place: str) -> Callable[[], Any]:
     folders = [str(model.path.resolve().parent.parent), str(Path.cwd())]
     if not name:
         raise UsageError(f"{place}: found '{module_name}', wanted module:function")
-    try:
-        with _importable(folders):
-            module = importlib.import_module(module_name)
-    except ImportError as error:
-        looked = f"looked in {' and '.join(dict.fromkeys(folders))}, and among what is installed"
-        raise UsageError(f"{place}: cannot import '{module_name}' ({error}) - {looked}") from error
+    with _importable(folders):
+        module = _foreign(f"{place}: import of {module_name}", lambda: _imported(module_name, folders, place))
     function = getattr(module, name, None)
     if not callable(function):
         known = [word for word, value in vars(module).items() if callable(value)]
         raise UsageError(f"{place}: no function '{name}' in {module_name}{did_you_mean(name, known)}")
     return function
+
+
+def _imported(module_name: str, folders: List[str], place: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and something that it imports is not
+        looked = f"looked in {' and '.join(dict.fromkeys(folders))}, and among what is installed"
+        raise UsageError(f"{place}: cannot import '{module_name}' ({error}) - {looked}") from error
 
 
 @contextlib.contextmanager
@@ -125,6 +131,40 @@ def _importable(folders: List[str]) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
+
+
+# errors in it
+
+
+def _foreign(what: str, function: Callable[[], Any]) -> Any:
+    """What a function of the user's returns.
+
+    Raises:
+        VerificationError: it failed; names `what`, the error, and the line of the user's own file.
+    """
+    try:
+        return function()
+    except TransplantFailure:
+        raise
+    except (Exception, SystemExit) as error:  # the code is the user's own: no list of what it may raise is complete
+        says = error.msg if isinstance(error, SyntaxError) else first_line(error)
+        where = _place_in(error)
+        message = f"{what} raised {type(error).__name__}: {says}{where and f', at {where}'}"
+        raise VerificationError(f"{message} - this is the model's own code: correct it there") from error
+
+
+def _place_in(error: BaseException) -> str:
+    """`file:line` of the last call outside PyTorch, Python's importing and this package; empty if there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{each.filename}:{each.lineno}" for each in frames if not each.filename.startswith(_not_the_users())]
+    return places[-1] if places else ""
+
+
+def _not_the_users() -> Tuple[str, ...]:
+    files = (__file__, importlib.__file__, sys.modules["torch"].__file__)
+    return ("<frozen importlib", *(f"{Path(file).parent}{os.sep}" for file in files if file))
 
 
 # its weights

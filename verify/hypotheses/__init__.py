@@ -65,5 +65,5 @@ HYPOTHESES: Dict[str, Tuple[Hypothesis, ...]] = {
 AT_FIRST: Hypothesis = wiring.unchanged
 """Of every layer, before its own: another layer is to blame."""
 
-AT_LAST: Hypothesis = wiring.other_inputs
+AT_LAST: Tuple[Hypothesis, ...] = (wiring.other_inputs, activations.missing_before)
 """Of every layer, where none of its own explains it."""

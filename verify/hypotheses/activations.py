@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 
 from spec.layers import Activation
 from spec.layers.activation import NEEDS
-from verify.hypotheses.case import Case, Variant, say_keys, with_keys
+from verify.hypotheses.case import Case, Variant, say_keys, with_inputs, with_keys
 
 Parameters = Dict[str, Any]
 
@@ -19,6 +19,13 @@ DEFAULTS: Dict[str, Tuple[Parameters, ...]] = {
     "hard_sigmoid": ({"alpha": 0.2, "beta": 0.5}, {"alpha": 1 / 6, "beta": 0.5}),  # Keras 2; Keras 3 and PyTorch
     "gelu": ({"approximate": False}, {"approximate": True}),
     "clip": (),
+}
+BEFORE: Dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    # what a config forgets between two layers
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "sigmoid": lambda x: 0.5 + 0.5 * np.tanh(0.5 * x),  # the same as 1 / (1 + exp(-x)), and never overflows
+    "swish": lambda x: x * (0.5 + 0.5 * np.tanh(0.5 * x)),
 }
 FREE = ("alpha", "beta", "minimum", "maximum", "approximate")
 
@@ -69,3 +76,23 @@ def activated(case: Case) -> Iterator[Variant]:
             layer = Activation(name=case.layer.name, function=function)
             says = f"{case.layer.type} alone, but the reference's tensor is behind a {function}: it"
             yield Variant(says, layer, {}, (case.candidate,))
+
+
+def missing_before(case: Case) -> Iterator[Variant]:
+    """The source activates what the layer reads, and the config has no layer for it."""
+    for position, (name, array) in enumerate(zip(case.layer.inputs, case.inputs)):
+        what = "its input" if len(case.inputs) == 1 else f"its input {name}"
+        for function, activated_input in _told_apart(array):
+            inputs = (*case.inputs[:position], activated_input, *case.inputs[position + 1 :])
+            variant = with_inputs(case, f"{what} as it is, but {what} after {function}", *inputs)
+            yield variant._replace(asks="is an activation missing before it?")
+
+
+def _told_apart(array: np.ndarray) -> Iterator[Tuple[str, np.ndarray]]:
+    """Activated, by function; without those that change nothing, or no more than one before: relu6 where all is < 6."""
+    seen = [array]
+    for function, activate in BEFORE.items() if array.dtype == np.float32 else ():
+        found = activate(array)
+        if not any(np.array_equal(found, each) for each in seen):
+            seen.append(found)
+            yield function, found

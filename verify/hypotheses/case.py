@@ -35,12 +35,20 @@ class Case(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """One changed fact. `says` is the first half of a sentence that ends in `agrees to 2e-07`."""
+    """One changed fact.
+
+    Attributes:
+        says: the first half of a sentence that ends in `agrees to 2e-07`.
+        asks: a question behind that sentence, or nothing.
+        unless: what likelier variants say, of which any that agrees makes this one superfluous.
+    """
 
     says: str
     layer: Layer
     arrays: Mapping[str, np.ndarray]
     inputs: Tuple[np.ndarray, ...]
+    asks: str = ""
+    unless: Tuple[str, ...] = ()
 
 
 Hypothesis = Callable[[Case], Iterator[Variant]]

@@ -9,15 +9,30 @@ import numpy as np
 
 from verify.hypotheses.case import Case, Variant, say_keys, say_numbers, with_arrays, with_keys
 
-EPSILONS = (1e-3, 1e-4, 2e-5, 1.001e-5, 1e-5, 1e-6, 1e-7, 1e-8, 1e-12)
-"""Keras 1e-3, keras.applications' ResNets and TensorFlow 1.15's fused kernel 1.001e-5, PyTorch 1e-5."""
+EPSILONS = (1e-3, 1e-5, 1.001e-5, 1e-4, 2e-5, 1e-6, 1e-7, 1e-8, 1e-12)
+"""Keras 1e-3, PyTorch 1e-5, keras.applications' ResNets and TensorFlow 1.15's fused kernel 1.001e-5.
+
+The usual ones first: of those that agree alike, a person copies the first.
+"""
+
+NEARLY = 1e-2
+"""An epsilon fitted to float32 numbers is this inexact at times: a listed one as near that agrees is the one meant."""
 
 
 def epsilons(case: Case) -> Iterator[Variant]:
     """The frameworks' defaults, then the one that the reference's own numbers give."""
-    for epsilon in dict.fromkeys((*EPSILONS, _fitted_epsilon(case))):
-        if epsilon not in (0.0, case.layer.epsilon):
-            yield with_keys(case, f"epsilon {case.layer.epsilon:.4g}, but epsilon {epsilon:.4g}", epsilon=epsilon)
+    now, fitted = case.layer.epsilon, _fitted_epsilon(case)
+    for epsilon in EPSILONS:
+        if epsilon != now:
+            yield with_keys(case, _say_epsilons(now, epsilon), epsilon=epsilon)
+    if fitted not in (0.0, now, *EPSILONS):
+        near = (listed for listed in EPSILONS if abs(fitted - listed) <= NEARLY * listed)
+        variant = with_keys(case, _say_epsilons(now, fitted), epsilon=fitted)
+        yield variant._replace(unless=tuple(_say_epsilons(now, listed) for listed in near))
+
+
+def _say_epsilons(now: float, epsilon: float) -> str:
+    return f"epsilon {now:.4g}, but epsilon {epsilon:.4g}"
 
 
 def _fitted_epsilon(case: Case) -> float:
