@@ -84,8 +84,7 @@ class Emission:
         name = self._layer.name
         if self.precision.layers.get(name) != "int8" or self._layer.type not in KERNELS:
             return self.trt.Weights(kernel), None
-        image = kernel.reshape(kernel.shape[:2] + (1, 1)) if kernel.ndim == 2 else kernel
-        constant = self.constant("kernel", image)
+        constant = self.constant("kernel", kernel)
         return self.trt.Weights(), self._quantize_and_back(f"{name}/kernel", constant, kernel_scales(kernel), axis=0)
 
     def _quantize_and_back(self, name: str, source: Any, scale: np.ndarray, axis: Any) -> Any:

@@ -3,7 +3,7 @@
     weakly typed (8.5 to 10.16)    tensors stay float, builder flags FP16 and INT8, layers that differ are pinned
     strongly typed (11, RTX)       tensors are half between casts of ours; what is written is what runs
 
-int8 is explicit on both: quantize and dequantize layers of ours around what has a kernel, per-channel scales for
+int8 is explicit on both: quantize and dequantize layers of ours around convolutions, per-channel scales for
 kernels, one scale for an activation. A residual add reads its shortcut quantized, so that TensorRT fuses the add into
 the convolution before it.
 """
@@ -20,13 +20,13 @@ from spec.graph import Graph
 from spec.layers import BatchNorm, Elementwise, Layer
 
 QUANTIZED: Dict[str, Tuple[int, ...]] = {
-    # layer type: which of its inputs are quantized
+    # layer type: which of its inputs are quantized. TensorRT moves the int8 on into pooling by itself. Dense layers
+    # stay fp16: 8.5.3.1 has no int8 kernel for them ("All of the candidates were removed, which points to the node
+    # being incorrectly marked as an int8 node")
     "convolution": (0,),
     "depthwise_convolution": (0,),
-    "dense": (0,),
-    "pooling": (0,),
 }
-KERNELS = ("convolution", "depthwise_convolution", "dense")
+KERNELS = ("convolution", "depthwise_convolution")
 INT8_MAX = 127
 
 

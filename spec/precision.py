@@ -22,7 +22,7 @@ class PrecisionSpec(BaseModel):
     """The default, and glob patterns of the layers that compute in another precision.
 
     fp32 has all 23 bits of the mantissa (TF32 off); tf32 lets tensor cores round factors to 10 bits; int8 quantizes
-    what has a kernel and its neighbours, and computes the rest in fp16.
+    convolutions and the shortcuts added to them, and computes the rest in fp16.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -35,7 +35,7 @@ def messages(words: List[str], capsys: Any, code: int = 2) -> str:
 
 def test_ranges_make_an_int8_plan_and_the_manifest_says_from_which(small, tmp_path):
     ranges = calibrated(small)
-    assert set(ranges["ranges"]) == {"image", "flat"} and ranges["about"]["count"] == 8
+    assert set(ranges["ranges"]) == {"image"} and ranges["about"]["count"] == 8
     words = ["--config", str(small), "--int8", "--set", "ranges=ranges.json", "--output", str(tmp_path / "out")]
     assert run.main(words) == 0
     manifest = json.loads((tmp_path / "out" / "small.plan.json").read_text())
