@@ -146,7 +146,7 @@ BROKEN = [
       "4: inputs.preprocessing: unknown key 'sape'; did you mean 'shape'?"]),
     # words
     ("plain", "plian", ["2: no architecture 'plian'; did you mean 'plain'?"]),
-    ("plain", "yolo", ["2: no architecture 'yolo'; known: plain, resnet_keras, resnet_tf, resnet_torch"]),
+    ("plain", "yolo", ["2: no architecture 'yolo'; known: plain, resnet_keras, resnet_slim, resnet_tf, resnet_torch"]),
     ("convolution:", "convolutoin:", ["7: no layer type 'convolutoin'; did you mean 'convolution'?"]),
     ("float32", "float64", ["4: inputs.image.dtype: found 'float64', wanted one of uint8, float32, float16; "
                             "did you mean 'float16'?"]),
