@@ -61,8 +61,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _run(prepared: Prepared, word: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     """The tensors of every layer in one precision."""
+    from engine.build_options import PlanOptions
+    from engine.execution import run_definition
     from engine.interpreter import Interpreter
     from engine.network import define, mark_every_tensor
+    from engine.plan import Progress
     from engine.precision import FP32
 
     model = prepared.model.model_copy(update={"precision": type(prepared.model.precision)(default=word)})
@@ -75,18 +78,7 @@ def _run(prepared: Prepared, word: str, inputs: Mapping[str, Any]) -> Mapping[st
             raise UsageError("--precisions tf32: only a GPU rounds so; leave it out here")
         return Interpreter(definition.network, tensorrt.module).run(inputs, names)
     mark_every_tensor(definition)
-    return _run_on_gpu(definition, inputs)
-
-
-def _run_on_gpu(definition: Any, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    from engine.build_options import PlanOptions
-    from engine.devices import open_device
-    from engine.plan import Progress, build_plan
-    from engine.runner import Runner
-
-    device = open_device()
-    with Runner(definition.tensorrt, build_plan(definition, PlanOptions(), Progress()), device) as runner:
-        return runner.run(inputs)
+    return run_definition(definition, inputs, PlanOptions(), Progress())
 
 
 def _errors(arrays: Mapping[str, Any], reference: Mapping[str, Any]) -> Dict[str, float]:

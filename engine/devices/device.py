@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Tuple
+from types import TracebackType
+from typing import Any, NamedTuple, Optional, Tuple, Type, TypeVar
 
 import numpy as np
+
+Self = TypeVar("Self", bound="Device")
 
 
 class DeviceFacts(NamedTuple):
@@ -18,7 +21,7 @@ class DeviceFacts(NamedTuple):
 
 
 class Device:
-    """One GPU. Every call raises DeviceError with CUDA's own name for what went wrong."""
+    """One GPU, a context manager. Every call raises DeviceError with CUDA's own name for what went wrong."""
 
     binding = ""
     has_graphs = False
@@ -77,3 +80,11 @@ class Device:
     def close(self) -> None:
         """Releases pinned memory, streams and the context."""
         raise NotImplementedError
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
