@@ -24,26 +24,47 @@ _log = logging.getLogger("tensorrt")
 
 
 class Capability(NamedTuple):
-    """Something not every TensorRT has: the attribute that proves it, and which versions have it, for people."""
+    """Something not every TensorRT has: the attribute that proves it, and which versions have it.
+
+    Attributes:
+        attribute: its path in the module; whoever asks whether it is there asks for the capability.
+        first, last: the TensorRTs that have it, as `8.6`; no `last`: it is still there; no `first`: none has.
+        rtx: whether TensorRT-RTX has it.
+
+    The proof is the attribute; the versions are for the sentence that refuses, and checked against recorded APIs.
+    """
 
     attribute: str
-    versions: str
+    first: str = ""
+    last: str = ""
+    rtx: bool = True
+
+    @property
+    def versions(self) -> str:
+        """`TensorRT 8.5 to 10.16`, `TensorRT 8.6 and newer or TensorRT-RTX`."""
+        until = f"to {self.last}" if self.last else "and newer"
+        found = [f"TensorRT {self.first} {until}"] if self.first else []
+        return " or ".join(found + ["TensorRT-RTX"] * self.rtx)
 
 
 CAPABILITIES: Dict[str, Capability] = {
-    "cast layer": Capability("INetworkDefinition.add_cast", "TensorRT 8.6 and newer"),
-    "explicit batch flag": Capability("NetworkDefinitionCreationFlag.EXPLICIT_BATCH", "TensorRT 8.5 to 10.16"),
-    "gelu activation": Capability("ActivationType.GELU_ERF", "TensorRT 10.0 and newer"),
-    "progress monitor": Capability("IProgressMonitor", "TensorRT 10.0 and newer"),
-    "compute capability targets": Capability("IBuilderConfig.set_compute_capability", "TensorRT-RTX"),
-    "optimization level": Capability("IBuilderConfig.builder_optimization_level", "TensorRT 8.6 and newer"),
-    "hardware compatibility level": Capability("HardwareCompatibilityLevel", "TensorRT 8.6 and newer"),
-    "version compatibility": Capability("BuilderFlag.VERSION_COMPATIBLE", "TensorRT 8.6 and newer"),
-    "plans without weights": Capability("BuilderFlag.STRIP_PLAN", "TensorRT 10.0 and newer"),
-    "fp16 flag": Capability("BuilderFlag.FP16", "TensorRT 8.5 to 10.16"),
-    "layer precision": Capability("ILayer.precision", "TensorRT 8.5 to 10.16"),
-    "quantize with a type": Capability("IQuantizeLayer.to_type", "TensorRT 10.0 and newer"),
-    "layer metadata": Capability("ILayer.metadata", "TensorRT 8.6 and newer"),
+    "cast layer": Capability("INetworkDefinition.add_cast", first="8.6"),
+    "explicit batch flag": Capability(
+        "NetworkDefinitionCreationFlag.EXPLICIT_BATCH", first="8.5", last="10.16", rtx=False
+    ),
+    "gelu activation": Capability("ActivationType.GELU_ERF", first="10.0"),
+    "progress monitor": Capability("IProgressMonitor", first="10.0"),
+    "compute capability targets": Capability("IBuilderConfig.set_compute_capability"),
+    "optimization level": Capability("IBuilderConfig.builder_optimization_level", first="8.6"),
+    "hardware compatibility level": Capability("HardwareCompatibilityLevel", first="8.6"),
+    "version compatibility": Capability("BuilderFlag.VERSION_COMPATIBLE", first="8.6"),
+    "plans without weights": Capability("BuilderFlag.STRIP_PLAN", first="10.0"),
+    "fp16 flag": Capability("BuilderFlag.FP16", first="8.5", last="10.16", rtx=False),
+    "layer precision": Capability("ILayer.precision", first="8.5", last="10.16", rtx=False),
+    "quantize with a type": Capability("IQuantizeLayer.to_type", first="10.0"),
+    "layer metadata": Capability("ILayer.metadata", first="8.6"),
+    "debug tensors": Capability("INetworkDefinition.mark_debug", first="10.0"),
+    "unfused debug tensors": Capability("INetworkDefinition.mark_unfused_tensors_as_debug_tensors", first="10.12"),
 }
 
 
