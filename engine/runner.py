@@ -5,60 +5,103 @@ arrays -> pinned host -> device -> execute_async_v3 -> device -> pinned host -> 
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
 
 import numpy as np
 
-from engine.devices.device import Device
+from engine.buffers import Buffers, IOTensor
+from engine.devices.device import MIB, Device
 from engine.tensorrt_api import TensorRT, dtype_name
-from spec.errors import DeviceError, TensorRTError
+from spec.errors import DeviceError, TensorRTError, did_you_mean
 from spec.shapes import Shape, show
 
 
-class IOTensor(NamedTuple):
-    """An input or output of an engine; `most` is its shape at the largest batch of the profile."""
-
-    name: str
-    is_input: bool
-    dtype: str
-    shape: Shape
-    most: Shape
-
-
 class Runner:
-    """One engine with one execution context. Use it as a context manager: the order of destruction matters.
+    """One engine with one execution context, its stream and its memory; a context manager.
+
+    What it took is given back by `close`, and also when the constructor fails half way.
 
     Args:
         plan: the bytes of a plan.
 
+    Attributes:
+        tensors: every input and output.
+
     Raises:
         TensorRTError: the plan does not fit this TensorRT or GPU.
+        DeviceError: not enough memory, or CUDA reports an error.
     """
+
+    _runtime: Any = None
+    engine: Any = None
+    context: Any = None
 
     def __init__(self, tensorrt: TensorRT, plan: Any, device: Device) -> None:
         self.tensorrt, self.device = tensorrt, device
-        self._runtime = tensorrt.module.Runtime(tensorrt.logger)
-        self.engine = self._runtime.deserialize_cuda_engine(plan)
-        if self.engine is None:
-            raise TensorRTError(f"{tensorrt.title} cannot load this plan: {tensorrt.log.take()}")
-        self.context = self.engine.create_execution_context()
-        if self.context is None:
-            raise TensorRTError(f"{tensorrt.title} cannot make an execution context: {tensorrt.log.take()}")
-        self.stream = device.stream()
-        self.tensors = tuple(self._describe(index) for index in range(self.engine.num_io_tensors))
-        self._address = {tensor.name: device.allocate(_bytes(tensor)) for tensor in self.tensors}
-        self._host: Dict[Tuple[str, Shape], np.ndarray] = {}
-        for name, address in self._address.items():
-            self.context.set_tensor_address(name, address)
+        with ExitStack() as stack:
+            stack.callback(self._destroy)
+            self._runtime = tensorrt.module.Runtime(tensorrt.logger)
+            self.engine = self._deserialize(plan)
+            self.context = self._new_context()
+            self.stream = device.kept(device.stream(), stack)
+            self.tensors = self._describe()
+            self._buffers = Buffers(device, self.tensors, stack)
+            stack.callback(device.synchronize, self.stream)  # nothing may still run on what is given back
+            for tensor in self.tensors:
+                self.context.set_tensor_address(tensor.name, self._buffers.address(tensor.name))
+            self._arrays: Dict[str, np.ndarray] = {}
+            self._stack = stack.pop_all()
 
-    def _describe(self, index: int) -> IOTensor:
+    def _deserialize(self, plan: Any) -> Any:
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            title = self.tensorrt.title
+            raise TensorRTError(f"{title} cannot load this plan: {self.tensorrt.log.take()}; plans serve the TensorRT "
+                                "and the kind of GPU they were built with")  # fmt: skip
+        return engine
+
+    def _new_context(self) -> Any:
+        context = self.engine.create_execution_context()
+        if context is None:
+            free, total = self.device.memory()
+            words = f"{free / MIB:,.0f} of {total / MIB:,.0f} MiB are free on the GPU"
+            reason = self.tensorrt.log.take()
+            raise TensorRTError(f"{self.tensorrt.title} cannot make an execution context: {reason}; {words}")
+        return context
+
+    def _describe(self) -> Tuple[IOTensor, ...]:
+        """Every tensor; how large outputs get is known once the inputs are at their largest."""
         engine, trt = self.engine, self.tensorrt.module
-        name = engine.get_tensor_name(index)
-        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-        shape = tuple(engine.get_tensor_shape(name))
-        most = tuple(engine.get_tensor_profile_shape(name, 0)[2]) if is_input else shape
-        return IOTensor(name, is_input, dtype_name(engine.get_tensor_dtype(name)), shape, most)
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        profiles = {name: [tuple(shape) for shape in engine.get_tensor_profile_shape(name, 0)] for name in inputs}
+        optimum, most = ({name: profiles[name][k] for name in inputs} for k in (1, 2))
+        optima, largest = self._shapes(names, optimum), self._shapes(names, most)
+        return tuple(
+            IOTensor(name, name in profiles, self._dtype(name), tuple(engine.get_tensor_shape(name)),
+                     optima[name], largest[name])  # fmt: skip
+            for name in names
+        )
+
+    def _shapes(self, names: List[str], inputs: Mapping[str, Shape]) -> Dict[str, Shape]:
+        """The shapes of all tensors where the inputs have these."""
+        for name, shape in inputs.items():
+            self.context.set_input_shape(name, shape)
+        shapes = {name: tuple(self.context.get_tensor_shape(name)) for name in names}
+        for name, shape in shapes.items():
+            if min(shape, default=1) < 0:
+                raise TensorRTError(f"output '{name}': its shape {show(shape)} is known only after it ran; not served")
+        return shapes
+
+    def _dtype(self, name: str) -> str:
+        dtype = dtype_name(self.engine.get_tensor_dtype(name))
+        try:
+            np.dtype(dtype)
+        except TypeError:
+            raise TensorRTError(f"tensor '{name}': is {dtype}, which numpy has not; cast it in the network") from None
+        return dtype
 
     @property
     def inputs(self) -> List[IOTensor]:
@@ -79,39 +122,36 @@ class Runner:
         self.copy_inputs()
         self.enqueue()
         self.copy_outputs()
-        self.device.synchronize(self.stream)
-        return {name: array.copy() for name, array in self._output_arrays().items()}
+        self.synchronize()
+        return {name: array.copy() for name, array in self.host_outputs().items()}
 
     def set_inputs(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Fixes the shapes of this and later inferences and fills the pinned input buffers."""
-        missing = [tensor.name for tensor in self.inputs if tensor.name not in inputs]
-        if missing:
-            raise TensorRTError(f"inputs missing: {', '.join(missing)}")
+        self._check_names(inputs)
         for tensor in self.inputs:
-            array = np.ascontiguousarray(inputs[tensor.name])
+            array = np.asarray(inputs[tensor.name])
             if str(array.dtype) != tensor.dtype:
                 raise TensorRTError(f"input '{tensor.name}': is {array.dtype}, the engine takes {tensor.dtype}")
             if not self.context.set_input_shape(tensor.name, array.shape):
                 words = f"is {show(array.shape)}, the engine takes {show(tensor.shape)} up to {show(tensor.most)}"
                 raise TensorRTError(f"input '{tensor.name}': {words}: {self.tensorrt.log.take()}")
-            self._pinned(tensor.name, array.shape, tensor.dtype)[...] = array
-        self._grow_outputs()
+            self._buffers.host(tensor.name, array.shape)[...] = array
+        shapes = {tensor.name: tuple(self.context.get_tensor_shape(tensor.name)) for tensor in self.tensors}
+        self._arrays = {name: self._buffers.host(name, shape) for name, shape in shapes.items()}
 
-    def _grow_outputs(self) -> None:
-        """Outputs of a dynamic batch have a size only once the inputs do."""
-        for position, tensor in enumerate(self.tensors):
-            shape = tuple(self.context.get_tensor_shape(tensor.name))
-            grown = tensor._replace(most=shape)
-            if not tensor.is_input and _bytes(grown) > _bytes(tensor):
-                self.device.free(self._address[tensor.name])
-                self._address[tensor.name] = self.device.allocate(_bytes(grown))
-                self.context.set_tensor_address(tensor.name, self._address[tensor.name])
-                self.tensors = self.tensors[:position] + (grown,) + self.tensors[position + 1 :]
+    def _check_names(self, inputs: Mapping[str, np.ndarray]) -> None:
+        known = [tensor.name for tensor in self.inputs]
+        missing = [name for name in known if name not in inputs]
+        if missing:
+            raise TensorRTError(f"inputs missing: {', '.join(missing)}")
+        unknown = [f"'{name}'{did_you_mean(name, known)}" for name in inputs if name not in known]
+        if unknown:
+            raise TensorRTError(f"the engine has no input {', '.join(unknown)}; it has {', '.join(known)}")
 
     def copy_inputs(self) -> None:
+        """Pinned host memory to the GPU, in stream order."""
         for tensor in self.inputs:
-            array = self._pinned(tensor.name, tuple(self.context.get_tensor_shape(tensor.name)), tensor.dtype)
-            self.device.copy_in(self._address[tensor.name], array, self.stream)
+            self.device.copy_in(self._buffers.address(tensor.name), self._arrays[tensor.name], self.stream)
 
     def enqueue(self) -> None:
         """Starts the inference on the stream."""
@@ -119,38 +159,33 @@ class Runner:
             raise DeviceError(f"the inference failed: {self.tensorrt.log.take()}")
 
     def copy_outputs(self) -> None:
-        for name, array in self._output_arrays().items():
-            self.device.copy_out(array, self._address[name], self.stream)
+        """The GPU to pinned host memory, in stream order."""
+        for tensor in self.outputs:
+            self.device.copy_out(self._arrays[tensor.name], self._buffers.address(tensor.name), self.stream)
 
-    def _output_arrays(self) -> Dict[str, np.ndarray]:
-        shapes = {tensor.name: tuple(self.context.get_tensor_shape(tensor.name)) for tensor in self.outputs}
-        return {tensor.name: self._pinned(tensor.name, shapes[tensor.name], tensor.dtype) for tensor in self.outputs}
+    def host_outputs(self) -> Dict[str, np.ndarray]:
+        """What `copy_outputs` brought, in pinned memory that the next inference overwrites."""
+        return {tensor.name: self._arrays[tensor.name] for tensor in self.outputs}
 
-    def _pinned(self, name: str, shape: Shape, dtype: str) -> np.ndarray:
-        key = (name, tuple(shape))
-        if key not in self._host:
-            self._host[key] = self.device.pinned(tuple(shape), dtype)
-        return self._host[key]
+    def synchronize(self) -> None:
+        """Waits for all that was started."""
+        self.device.synchronize(self.stream)
 
     def close(self) -> None:
+        """Gives back memory, stream, context, engine and runtime."""
+        self._arrays.clear()
+        self._stack.close()
+
+    def _destroy(self) -> None:
         """Context before engine, engine before runtime: another order is undefined behaviour in TensorRT."""
         self.context = None
         self.engine = None
         self._runtime = None
-        for address in self._address.values():
-            self.device.free(address)
-        self._address.clear()
 
-    def __enter__(self) -> "Runner":
+    def __enter__(self) -> Runner:
         return self
 
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.close()
-
-
-def _bytes(tensor: IOTensor) -> int:
-    """Bytes at the largest batch; 0 for an output whose batch is not known yet."""
-    count = int(np.prod(tensor.most)) if min(tensor.most, default=1) >= 0 else 0
-    return count * np.dtype(tensor.dtype).itemsize

@@ -43,6 +43,10 @@ class AuditError(TransplantFailure):
     """Graph and checkpoint do not fit each other: missing, unused, mis-shaped or non-finite tensors."""
 
 
+class PlanError(TransplantFailure):
+    """A plan and its manifest do not belong together, or were made for another TensorRT, GPU or precision."""
+
+
 class TensorRTError(TransplantFailure):
     """TensorRT is not there, lacks what is asked, or refused a layer or the build."""
 

@@ -1,20 +1,20 @@
-"""The GPU behind a few calls, on whichever binding is installed: pycuda, or cuda-python.
+"""The GPU behind a few calls, on whichever binding is installed: cuda-python, or else pycuda.
 
-    open_device() -> Device: allocate, pinned, copy_in, copy_out, streams, events, CUDA graphs where it has them
+    with open_device() as device:  allocate, pinned, copy_in, copy_out, streams, events, CUDA graphs where it has them
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Dict, Tuple
+from typing import Dict
 
 from engine.devices.device import Device
 from spec.errors import UsageError
 
-BINDINGS: Dict[str, Tuple[str, str]] = {
-    # name: (the package that must import, our module); in the order of trial
-    "cuda-python": ("cuda", "engine.devices.cuda_python_device"),
-    "pycuda": ("pycuda", "engine.devices.pycuda_device"),
+BINDINGS: Dict[str, str] = {
+    # name: our module, which imports it; in the order of trial
+    "cuda-python": "engine.devices.cuda_python_device",
+    "pycuda": "engine.devices.pycuda_device",
 }
 
 
@@ -22,15 +22,16 @@ def open_device(binding: str = "auto", index: int = 0) -> Device:
     """The first GPU through the first binding that is installed, or through the one named.
 
     Raises:
-        UsageError: no binding is installed, or the one named is not.
+        UsageError: no binding is installed or can be loaded, or the one named is not.
         DeviceError: the driver reports an error.
     """
     wanted = list(BINDINGS) if binding == "auto" else [binding]
+    problems = []
     for name in wanted:
-        package, module = BINDINGS[name]
         try:
-            importlib.import_module(package)
-            return importlib.import_module(module).open_device(index)
-        except ModuleNotFoundError:
+            module = importlib.import_module(BINDINGS[name])
+        except ImportError as error:  # a package `cuda` without its bindings, a pycuda without its libcuda
+            problems.append(f"{name}: {error}")
             continue
-    raise UsageError(f"{' and '.join(wanted)} cannot be imported; running a plan needs one: pip install cuda-python")
+        return module.open_device(index)
+    raise UsageError(f"running a plan needs {' or '.join(wanted)}: {'; '.join(problems)}: pip install cuda-python")

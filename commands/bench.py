@@ -1,0 +1,251 @@
+"""run.py bench: how fast a plan runs, in trtexec's figures, and with --profile and --layers where the time goes.
+
+    --config FILE ─> build ─┐
+    --plan P ───────────────┴> runner ─> latency ─> profile by layer ─> what the engine's layers are made of
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+
+from commands import build_arguments, verification
+from commands.bench_subject import Subject, built, from_plan
+from commands.console import Console
+from spec.errors import UsageError
+
+SHOWN_ROWS = 20
+SHOWN_NAMES = 4
+SHOWN_TACTIC = 40
+"""What fits on a line; --all and --json have the rest."""
+
+
+class Inside(NamedTuple):
+    """What --profile and --layers found; None where not asked for."""
+
+    profile: Any  # engine.profiling.Profile
+    document: Any  # the inspector's JSON
+    layers: Sequence[Any]  # engine.inspection.EngineLayer
+    join: Any  # engine.inspection.Join
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", metavar="FILE", help="build it, with the options of a build; or a name in configs/")
+    source.add_argument("--plan", "--loadEngine", type=Path, metavar="FILE", help="a plan; its manifest lies beside it")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML")
+    parser.add_argument("--sample", action="store_true", help="write the checkpoint with its sample script if missing")
+    parser.add_argument("--backend", choices=("auto", "tensorrt", "tensorrt_rtx"), default="auto")
+    parser.set_defaults(ledger=False)
+    _add_measurement(parser)
+    _add_reports(parser)
+    build_arguments.add_arguments(parser)
+
+
+def _add_measurement(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("measurement").add_argument
+    verification.add_input_argument(parser)
+    add("--batch", type=_count, metavar="N", help="images an inference; default: what the plan is tuned for")
+    add("--warm-up", "--warmUp", type=_seconds, default=200.0, metavar="MS", help="milliseconds before it counts (200)")
+    add("--duration", type=_seconds, default=3.0, metavar="S", help="measure at least so many seconds (3)")
+    add("--iterations", type=_count, default=10, metavar="N", help="and at least so many inferences (10)")
+    add("--in-flight", type=_count, default=2, metavar="N", help="inferences under way at once (2); 1 waits for each")
+    add("--no-graph", dest="graph", action="store_false", help="launch kernel by kernel, without a CUDA graph")
+    add("--useCudaGraph", dest="graph", action="store_true", default=True, help=argparse.SUPPRESS)
+    add("--no-transfers", "--noDataTransfers", dest="transfers", action="store_false", help="inputs stay on the GPU")
+    add("--binding", choices=("auto", "cuda-python", "pycuda"), default="auto", help="default: cuda-python, or pycuda")
+
+
+def _add_reports(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("reports").add_argument
+    add("--profile", "--dumpProfile", action="store_true", help="the time of each layer of the engine")
+    add("--layers", "--dumpLayerInfo", action="store_true", help="kind, tactic and types of each layer of the engine")
+    add("--all", action="store_true", help="print every layer, not only the slowest")
+    add("--json", type=Path, metavar="FILE", help="write it all as JSON")
+    add("--export-profile", "--exportProfile", type=Path, metavar="FILE", help="the profile as trtexec writes it")
+    add("--export-layers", "--exportLayerInfo", type=Path, metavar="FILE", help="the layers as trtexec writes them")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on, found {text}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"wanted a number from 0 on, found {text}")
+    return value
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Measures and reports; returns the exit code.
+
+    Raises:
+        UsageError: no GPU or no binding here, or options that do not go together.
+    """
+    from engine.devices import open_device
+    from engine.runner import Runner
+
+    options.profile = options.profile or options.export_profile is not None
+    options.layers = options.layers or options.export_layers is not None
+    _check(options)
+    with open_device(options.binding) as device:
+        facts = device.facts()
+        console.line("gpu", facts.line())
+        subject = built(options, console) if options.config else from_plan(options, console, facts)
+        with Runner(subject.tensorrt, subject.plan, device) as runner:
+            inputs, title = _inputs(options, subject, runner)
+            latency = _measure(options, console, subject, runner, inputs)
+            inside = _inside(options, subject, runner, inputs)
+    _print(options, console, inside)
+    _write(options, inside, {"gpu": facts._asdict(), "binding": device.binding, **subject.as_json(), "input": title,
+                             **latency.as_json()})  # fmt: skip
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """What cannot work is refused before the build: no GPU, a directory that cannot be written."""
+    from engine.atomic_file import check_writable
+    from engine.tensorrt_api import gpu_count
+
+    if not gpu_count():
+        raise UsageError(
+            "run.py bench: no GPU answers here, and only a GPU can be measured; run it where an NVIDIA driver is, for "
+            "example on the device with --plan"
+        )
+    for path in filter(None, (options.json, options.export_profile, options.export_layers)):
+        check_writable(path.parent)
+
+
+def _inputs(options: argparse.Namespace, subject: Subject, runner: Any) -> Tuple[Dict[str, Any], str]:
+    """Arrays of the batch that is measured; fewer images than that are repeated."""
+    import numpy as np
+
+    from verify.inputs import make_inputs
+
+    if subject.graph is None and options.input is not None:
+        raise UsageError(f"--input {options.input}: the plan's config is not here to say what it is fed with")
+    batch = options.batch or runner.inputs[0].optimum[0]
+    _check_batch(batch, runner.inputs[0])
+    if subject.graph is None:
+        rng = np.random.default_rng(0)
+        arrays = {tensor.name: rng.integers(0, 128, tensor.optimum).astype(tensor.dtype) for tensor in runner.inputs}
+        title = "random whole numbers"
+    else:
+        arrays, title = make_inputs(subject.graph, options.input or "random:0")
+    return {name: array[np.arange(batch) % len(array)] for name, array in arrays.items()}, title
+
+
+def _check_batch(batch: int, tensor: Any) -> None:
+    fixed = tensor.shape[0] != -1
+    if batch > tensor.most[0] or fixed and batch != tensor.shape[0]:
+        takes = f"batch {tensor.shape[0]} only" if fixed else f"up to {tensor.most[0]}"
+        raise UsageError(f"--batch {batch}: the plan takes {takes}; with --config a plan is built for the batch given")
+
+
+def _measure(options: argparse.Namespace, console: Console, subject: Subject, runner: Any, inputs: Any) -> Any:
+    """The latency, printed with all that changes it."""
+    from engine.latency import measure
+
+    latency = measure(runner, inputs, _latency_options(options))
+    console.line("measured", ", ".join([*subject.conditions(), *latency.conditions(), runner.device.binding]))
+    for line in latency.lines():
+        console.line("bench", line)
+    return latency
+
+
+def _latency_options(options: argparse.Namespace) -> Any:
+    from engine.latency import LatencyOptions
+
+    return LatencyOptions(options.warm_up / 1e3, options.duration, options.iterations, options.graph,
+                          options.transfers, options.in_flight)  # fmt: skip
+
+
+def _inside(options: argparse.Namespace, subject: Subject, runner: Any, inputs: Mapping[str, Any]) -> Inside:
+    """The engine's layers beside ours; with a profile alone their names come from the profile."""
+    from engine.inspection import EngineLayer, engine_document, engine_layers, join
+    from engine.profiling import profile
+
+    document = engine_document(subject.tensorrt, runner.engine) if options.layers else None
+    profiled = profile(runner, inputs, _latency_options(options)) if options.profile else None
+    named = [EngineLayer(name) for name in profiled.times] if profiled is not None else []
+    layers = engine_layers(document) if document is not None else named
+    return Inside(profiled, document, layers, join(layers, subject.layer_names))
+
+
+def _print(options: argparse.Namespace, console: Console, inside: Inside) -> None:
+    shown = None if options.all else SHOWN_ROWS
+    if inside.profile is not None:
+        rows = _profile_rows(inside)
+        title = f"profile of {inside.profile.runs} inferences, {inside.profile.total:.4g} ms in {len(rows)} layers"
+        _table(console, title, ["ms", "median", "share %", "engine layer", "our layers"], rows, shown)
+    if options.layers:
+        rows = _layer_rows(inside)
+        title = f"the engine's {len(rows)} layers"
+        _table(console, title, ["engine layer", "kind", "tactic", "outputs", "our layers"], rows, shown)
+    if inside.layers and inside.join.vanished:
+        console.line("vanished", f"folded away or without work: {', '.join(inside.join.vanished)}")
+
+
+def _table(
+    console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], shown: Any
+) -> None:
+    rest = len(rows) - len(rows[:shown])
+    console.table(f"{title}; {rest} more with --all" if rest else title, columns, rows[:shown])
+
+
+def _profile_rows(inside: Inside) -> List[List[str]]:
+    """Slowest first."""
+    import numpy as np
+
+    profile, ours = inside.profile, _owners(inside)
+    return [
+        [f"{profile.mean(name):.4f}", f"{np.median(profile.times[name]):.4f}", f"{profile.share(name):.1f}", name,
+         ours(name)]  # fmt: skip
+        for name in profile.slowest_first()
+    ]
+
+
+def _layer_rows(inside: Inside) -> List[List[str]]:
+    from engine.inspection import output_types
+
+    ours = _owners(inside)
+    return [
+        [layer.name, layer.kind, _cut(layer.tactic, SHOWN_TACTIC), output_types(layer), ours(layer.name)]
+        for layer in inside.layers
+    ]
+
+
+def _owners(inside: Inside) -> Callable[[str], str]:
+    """Our layers of an engine layer as a cell."""
+
+    def cell(name: str) -> str:
+        names = inside.join.ours.get(name, ())
+        more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+        return ", ".join(names[:SHOWN_NAMES]) + more
+
+    return cell
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def _write(options: argparse.Namespace, inside: Inside, report: Dict[str, Any]) -> None:
+    """The files that were asked for."""
+    from engine.atomic_file import json_bytes, write_whole
+
+    profiled = inside.profile.as_json() if inside.profile is not None else None
+    if options.export_profile:
+        write_whole(options.export_profile, json_bytes(profiled))
+    if options.export_layers:
+        write_whole(options.export_layers, json_bytes(inside.document))
+    if options.json:
+        layers = [{**layer.as_json(), "our_layers": list(inside.join.ours[layer.name])} for layer in inside.layers]
+        vanished = list(inside.join.vanished) if inside.layers else None
+        details = {"profile": profiled, "layers": layers or None, "vanished": vanished}
+        write_whole(options.json, json_bytes({**report, **details}))
