@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any, Dict, List, Tuple
+
+from spec.errors import UsageError, did_you_mean
 
 WORDS = ("fp32", "tf32", "fp16", "int8")
+POOLS: Dict[str, str] = {
+    # trtexec's word: field of PlanOptions
+    "workspace": "workspace",
+    "dlaSRAM": "dla_sram",
+    "dlaLocalDRAM": "dla_local_dram",
+    "dlaGlobalDRAM": "dla_global_dram",
+}
+UNITS = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+SMALLEST_DLA_POOL = 4096
+"""Bytes; NvInfer.h, MemoryPoolType: pools of a DLA are at least 4 KiB and powers of two."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,8 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=WORDS, help="of all layers; the YAML's `precision` can name exceptions")
     for word in ("fp16", "int8"):
         add(f"--{word}", dest="precision", action="store_const", const=word, help=f"--precision {word}")
-    add("--target", type=_words, default=(), metavar="SM,...", help="TensorRT-RTX: compute capabilities, sm75,sm89")
-    add("--workspace", "--memPoolSize", type=_bytes, metavar="MIB", help="scratch memory the build may use")
+    add("--target", type=target_words, default=(), metavar="NAME,...",
+        help="the device: orin, xavier-nx@5.1, ...; TensorRT-RTX: PCs, sm75,sm89 or turing,ada or rtx")  # fmt: skip
+    add("--workspace", type=_bytes, metavar="MIB", help="scratch memory the build may use; --pools workspace:MIB")
+    add("--pools", "--memPoolSize", type=_pools, default={}, metavar="NAME:MIB,...",
+        help=f"memory by pool: {', '.join(POOLS)}")  # fmt: skip
     add("--timing-cache", "--timingCacheFile", metavar="FILE", help="keep measurements; `auto`: per version and GPU")
     add("--builder-optimization-level", "--builderOptimizationLevel", type=int, metavar="N", dest="optimization_level",
         help="0 to 5: how long to search (TensorRT 8.6 and newer)")  # fmt: skip
@@ -34,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def plan_options(options: argparse.Namespace, tensorrt: Any) -> Any:
-    """The PlanOptions that were asked for."""
+    """The PlanOptions that were asked for.
+
+    Raises:
+        UsageError: a target that this machine cannot build for, with what its TensorRT lacks besides.
+    """
     from engine.build_options import PlanOptions
     from engine.timing_cache import default_path
 
@@ -42,7 +62,43 @@ def plan_options(options: argparse.Namespace, tensorrt: Any) -> Any:
     cache = options.timing_cache
     if cache == "auto":
         cache = default_path(tensorrt, _gpu_name())
-    return PlanOptions(**{**given, "targets": options.target, "timing_cache": Path(cache) if cache else None})
+    if options.workspace and "workspace" in options.pools:
+        raise UsageError("--workspace and --pools workspace say the same; keep one")
+    given.update(options.pools, timing_cache=Path(cache) if cache else None)
+    capabilities = tuple(compute_capabilities(options))
+    if capabilities == options.target:
+        return PlanOptions(**given, targets=capabilities)
+    return _for_jetson(options.target[0], PlanOptions(**given), options.precision, tensorrt)
+
+
+def described_options(options: argparse.Namespace, tensorrt: Any) -> Dict[str, Any]:
+    """The options that were given, as JSON for a manifest."""
+    from engine.build_options import describe_options
+
+    return describe_options(plan_options(options, tensorrt))
+
+
+def compute_capabilities(options: argparse.Namespace) -> List[str]:
+    """The `smNN` words of the targets; none where none was named."""
+    from engine.targets import capability_word
+
+    return [capability_word(word) for word in options.target]
+
+
+def _for_jetson(word: str, plan: Any, precision: Any, tensorrt: Any) -> Any:
+    """The options with the device's own memory pools, where this is the device."""
+    from engine.build_options import needed_capabilities
+    from engine.targets import find_target, is_this_machine
+
+    target = find_target(word)
+    if not is_this_machine(target, tensorrt):
+        here = f"--target {word}: plans do not travel: one for a {target.title} is built on it, not by {tensorrt.title}"
+        lacking = target.lacks(needed_capabilities(plan)) + target.lacks_precision([precision] if precision else [])
+        raise UsageError([f"{here} on this machine; pack what it needs with `run.py bundle`", *lacking])
+    pools = {field: size << 20 for field, size in target.pools.items() if getattr(plan, field) is None}
+    if plan.dla_core is None:
+        pools = {field: size for field, size in pools.items() if field == "workspace"}
+    return plan._replace(**pools)
 
 
 def _gpu_name() -> str:
@@ -55,12 +111,40 @@ def _gpu_name() -> str:
 
 
 def _bytes(text: str) -> int:
-    """The number of bytes that so many MiB are, `512` or trtexec's `workspace:512`."""
-    size = float(text.rsplit(":", 1)[-1]) * (1 << 20)
+    """`512` is MiB; `64K`, `1.5G` have their unit, as trtexec's sizes have."""
+    number, factor = (text[:-1], UNITS[text[-1]]) if text[-1:] in UNITS else (text, UNITS["M"])
+    size = float(number) * factor if re.fullmatch(r"\d*\.?\d+", number) else 0.0
     if not 1 <= size < 1 << 50:
-        raise argparse.ArgumentTypeError(f"wanted MiB, for example 512, found {text}")
+        raise argparse.ArgumentTypeError(f"wanted MiB, for example 512, found '{text}'")
     return int(size)
 
 
-def _words(text: str) -> Tuple[str, ...]:
-    return tuple(word.strip().lower() for word in text.split(",") if word.strip())
+def _pools(text: str) -> Dict[str, int]:
+    """Bytes by field of PlanOptions, of trtexec's `workspace:512,dlaSRAM:1`."""
+    sizes: Dict[str, int] = {}
+    for item in text.split(","):
+        word, colon, size = item.partition(":")
+        if not colon or word not in POOLS:
+            hint = did_you_mean(word, POOLS) or f"; pools are {', '.join(POOLS)}"
+            raise argparse.ArgumentTypeError(f"wanted NAME:MIB, found '{item}'{hint}")
+        if POOLS[word] in sizes:
+            raise argparse.ArgumentTypeError(f"{word} stands twice")
+        sizes[POOLS[word]] = _checked_pool(word, _bytes(size))
+    return sizes
+
+
+def _checked_pool(word: str, size: int) -> int:
+    whole = size >= SMALLEST_DLA_POOL and size & (size - 1) == 0
+    if word != "workspace" and not whole:
+        raise argparse.ArgumentTypeError(f"{word}: a DLA's pool is a power of two from 4 KiB on, found {size:,} bytes")
+    return size
+
+
+def target_words(text: str) -> Tuple[str, ...]:
+    """`smNN` words, or the name of one device; for argparse."""
+    from engine.targets import resolve_targets
+
+    try:
+        return resolve_targets(word.strip() for word in text.split(",") if word.strip())
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

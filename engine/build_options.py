@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from engine import timing_cache
+from engine.targets import no_dla_because, version_of
 from engine.tensorrt_api import TensorRT
 from spec.errors import UsageError, did_you_mean
 
@@ -30,6 +31,9 @@ class PlanOptions(NamedTuple):
         profiling: `layer_names_only`, `detailed` or `none`: what the plan tells of its layers (profilingVerbosity).
         refit: weights may be exchanged later (refit).
         strip_weights: a plan without them (stripWeights).
+        dla_sram: bytes of a DLA's own memory, for each subnetwork on it (memPoolSize=dlaSRAM).
+        dla_local_dram: bytes for tensors between its layers (memPoolSize=dlaLocalDRAM).
+        dla_global_dram: bytes for its weights (memPoolSize=dlaGlobalDRAM).
     """
 
     targets: Tuple[str, ...] = ()
@@ -45,6 +49,9 @@ class PlanOptions(NamedTuple):
     profiling: Optional[str] = None
     refit: bool = False
     strip_weights: bool = False
+    dla_sram: Optional[int] = None
+    dla_local_dram: Optional[int] = None
+    dla_global_dram: Optional[int] = None
 
 
 class Setting(NamedTuple):
@@ -75,8 +82,16 @@ def _targets(tensorrt: TensorRT, config: Any, targets: Tuple[str, ...]) -> None:
             raise UsageError(f"--target {target}: {tensorrt.title} refused it: {tensorrt.log.take()}")
 
 
-def _workspace(tensorrt: TensorRT, config: Any, size: int) -> None:
-    config.set_memory_pool_limit(tensorrt.module.MemoryPoolType.WORKSPACE, size)
+def _pool(word: str, option: str) -> Callable[[TensorRT, Any, int], None]:
+    """Sets the limit of a member of MemoryPoolType and reads it back, since a refusal is only logged."""
+
+    def apply(tensorrt: TensorRT, config: Any, size: int) -> None:
+        pool = getattr(tensorrt.module.MemoryPoolType, word)
+        config.set_memory_pool_limit(pool, size)
+        if config.get_memory_pool_limit(pool) != size:
+            raise UsageError(f"{option}: {tensorrt.title} refused {size:,} bytes: {tensorrt.log.take()}")
+
+    return apply
 
 
 def _optimization_level(tensorrt: TensorRT, config: Any, level: int) -> None:
@@ -104,7 +119,8 @@ def _dla_core(tensorrt: TensorRT, config: Any, core: int) -> None:
     config.default_device_type = tensorrt.module.DeviceType.DLA
     config.DLA_core = core
     if config.DLA_core != core:  # TensorRT keeps -1 without a word
-        raise UsageError(f"--dla-core {core}: this machine has no such DLA")
+        why = "" if tensorrt.is_rtx else no_dla_because(version_of(tensorrt.version))
+        raise UsageError(f"--dla-core {core}: {why or 'this machine has no such DLA'}")
 
 
 def _hardware_compatibility(tensorrt: TensorRT, config: Any, word: str) -> None:
@@ -133,7 +149,7 @@ def _flag(name: str) -> Callable[[TensorRT, Any, Any], None]:
 SETTINGS: Dict[str, Setting] = {
     # field of PlanOptions: option, capability, how
     "targets": Setting("--target", "compute capability targets", _targets),
-    "workspace": Setting("--workspace", "", _workspace),
+    "workspace": Setting("--workspace", "", _pool("WORKSPACE", "--workspace")),
     "timing_cache": Setting("--timing-cache", "", timing_cache.attach),
     "optimization_level": Setting("--builder-optimization-level", "optimization level", _optimization_level),
     "tactic_sources": Setting("--tactic-sources", "", _tactic_sources),
@@ -147,15 +163,36 @@ SETTINGS: Dict[str, Setting] = {
     "profiling": Setting("--profiling-verbosity", "", _profiling),
     "refit": Setting("--refit", "", _flag("REFIT")),
     "strip_weights": Setting("--strip-weights", "plans without weights", _flag("STRIP_PLAN")),
+    "dla_sram": Setting("--pools dlaSRAM", "", _pool("DLA_MANAGED_SRAM", "--pools dlaSRAM")),
+    "dla_local_dram": Setting("--pools dlaLocalDRAM", "", _pool("DLA_LOCAL_DRAM", "--pools dlaLocalDRAM")),
+    "dla_global_dram": Setting("--pools dlaGlobalDRAM", "", _pool("DLA_GLOBAL_DRAM", "--pools dlaGlobalDRAM")),
 }
+
+
+def given_options(options: PlanOptions) -> Dict[str, Any]:
+    """What was given, by field; TensorRT's own default holds for the rest."""
+    fields = options._asdict().items()
+    return {field: value for field, value in fields if not (value is None or value is False or value == ())}
+
+
+def describe_options(options: PlanOptions) -> Dict[str, Any]:
+    """What was given, as JSON for a manifest: sizes in bytes, paths as text."""
+    described = given_options(options)
+    return {field: str(value) if isinstance(value, Path) else value for field, value in described.items()}
+
+
+def needed_capabilities(options: PlanOptions) -> List[Tuple[str, str]]:
+    """(row of CAPABILITIES, option) of everything given that not every TensorRT has."""
+    rows = [SETTINGS[field] for field in given_options(options)]
+    return [(setting.capability, setting.option) for setting in rows if setting.capability]
 
 
 def apply_options(tensorrt: TensorRT, config: Any, options: PlanOptions) -> None:
     """Sets every option that was given; raises UsageError for one that this TensorRT lacks or refuses."""
+    given = given_options(options)
     for field, setting in SETTINGS.items():
-        value = getattr(options, field)
-        if value is None or value is False or value == ():
+        if field not in given:
             continue
         if setting.capability:
             tensorrt.require(setting.capability, setting.option)
-        setting.apply(tensorrt, config, value)
+        setting.apply(tensorrt, config, given[field])

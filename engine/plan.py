@@ -9,6 +9,7 @@ from typing import Any, Iterator, List, Optional, Sequence
 
 from engine import timing_cache
 from engine.build_options import PlanOptions, apply_options
+from engine.dla.asking import place_layers
 from engine.network import Definition
 from spec.errors import TensorRTError
 
@@ -35,10 +36,7 @@ def build_plan(definition: Definition, options: PlanOptions, progress: Progress)
         KeyboardInterrupt: Ctrl-C came while it ran.
     """
     tensorrt, trt_builder = definition.tensorrt, definition.trt_builder
-    config = trt_builder.create_builder_config()
-    set_precision(definition, config)
-    apply_options(tensorrt, config, options)
-    _add_profile(definition, config)
+    config = configuration(definition, options)
     with _held_interrupts() as interrupts:
         if tensorrt.has("progress monitor"):
             config.progress_monitor = _make_monitor(tensorrt.module, progress, interrupts)
@@ -51,6 +49,17 @@ def build_plan(definition: Definition, options: PlanOptions, progress: Progress)
     if options.timing_cache is not None:
         timing_cache.save(tensorrt, config, options.timing_cache)
     return plan
+
+
+def configuration(definition: Definition, options: PlanOptions) -> Any:
+    """TensorRT's IBuilderConfig with the precision, the options and the profile of a definition; raises UsageError."""
+    config = definition.trt_builder.create_builder_config()
+    set_precision(definition, config)
+    apply_options(definition.tensorrt, config, options)
+    if options.dla_core is not None:
+        place_layers(definition, config, options.gpu_fallback)
+    _add_profile(definition, config)
+    return config
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
 from commands import build_arguments
-from engine.build_options import SETTINGS, PlanOptions, apply_options
+from engine.build_options import SETTINGS, PlanOptions, apply_options, describe_options
 from engine.network import create_builder
 from engine.tensorrt_api import CAPABILITIES, TensorRT, load
 from spec.errors import UsageError
@@ -75,10 +76,76 @@ def test_every_option_has_a_setting():
 def test_trtexecs_names_are_aliases_of_ours():
     parser = argparse.ArgumentParser()
     build_arguments.add_arguments(parser)
-    words = "--fp16 --memPoolSize=workspace:512 --timingCacheFile=t.cache --builderOptimizationLevel=3 --useDLACore=1"
-    words += " --allowGPUFallback --hardwareCompatibilityLevel=ampere_plus --versionCompatible --stripWeights"
-    words += " --profilingVerbosity=detailed --tacticSources=-CUBLAS,+CUDNN --sparsity --refit --target=sm89"
+    words = "--fp16 --memPoolSize=workspace:512,dlaSRAM:1,dlaLocalDRAM:1G,dlaGlobalDRAM:512 --timingCacheFile=t.cache"
+    words += " --builderOptimizationLevel=3 --useDLACore=1 --allowGPUFallback --hardwareCompatibilityLevel=ampere_plus"
+    words += " --versionCompatible --stripWeights --profilingVerbosity=detailed --tacticSources=-CUBLAS,+CUDNN"
+    words += " --sparsity --refit --target=sm89"
     options = parser.parse_args(words.split())
     plan = build_arguments.plan_options(options, TENSORRT)
     assert options.precision == "fp16" and all(getattr(plan, field) not in (None, False, ()) for field in plan._fields)
     assert plan.workspace == 512 << 20 and plan.tactic_sources == "-CUBLAS,+CUDNN"
+
+
+def parsed(*words):
+    parser = argparse.ArgumentParser()
+    build_arguments.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+@pytest.mark.parametrize(
+    "text, pools",
+    [
+        ("workspace:512", {"workspace": 512 << 20}),
+        ("dlaSRAM:0.5,workspace:2G", {"dla_sram": 1 << 19, "workspace": 2 << 30}),
+        ("dlaLocalDRAM:4K", {"dla_local_dram": 4096}),
+        ("dlaGlobalDRAM:4096B", {"dla_global_dram": 4096}),
+    ],
+)
+def test_pools_are_read_as_trtexec_reads_them(text, pools):
+    assert parsed("--pools", text).pools == pools
+    given = build_arguments.plan_options(parsed(f"--memPoolSize={text}"), TENSORRT)
+    assert {field: getattr(given, field) for field in pools} == pools
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("512", "wanted NAME:MIB, found '512'"),
+        ("workspce:512", "did you mean 'workspace'?"),
+        ("tacticSharedMem:1", "pools are workspace, dlaSRAM, dlaLocalDRAM, dlaGlobalDRAM"),
+        ("workspace:1,workspace:2", "workspace stands twice"),
+        ("workspace:lots", "wanted MiB, for example 512, found 'lots'"),
+        ("workspace:0", "wanted MiB"),
+        ("workspace:-1", "wanted MiB"),
+        ("dlaSRAM:3", "a power of two from 4 KiB on, found 3,145,728 bytes"),
+        ("dlaSRAM:2K", "a power of two from 4 KiB on, found 2,048 bytes"),
+    ],
+)
+def test_wrong_pools_are_refused(capsys, text, words):
+    with pytest.raises(SystemExit):
+        parsed("--pools", text)
+    assert words in capsys.readouterr().err
+
+
+def test_a_workspace_said_twice_is_refused():
+    with pytest.raises(UsageError, match="--workspace and --pools workspace say the same"):
+        build_arguments.plan_options(parsed("--workspace", "1", "--pools", "workspace:2"), TENSORRT)
+
+
+@pytest.mark.parametrize("field", ["dla_sram", "dla_local_dram", "dla_global_dram"])
+def test_pools_of_a_dla_are_refused_in_tensorrts_words_where_there_is_none(field):
+    with pytest.raises(UsageError, match="refused 1,048,576 bytes: .*DLA disabled"):
+        config_with(**{field: 1 << 20})
+
+
+def test_an_option_of_zero_is_an_option():
+    given = build_arguments.plan_options(parsed("--builder-optimization-level", "0", "--dla-core", "0"), TENSORRT)
+    assert (given.optimization_level, given.dla_core) == (0, 0)
+
+
+def test_what_was_given_is_described_for_a_manifest():
+    options = PlanOptions(("sm89",), 1 << 20, Path("a/t.cache"), optimization_level=0, refit=True)
+    assert describe_options(options) == {
+        "targets": ("sm89",), "workspace": 1 << 20, "timing_cache": "a/t.cache", "optimization_level": 0, "refit": True
+    }  # fmt: skip
+    assert describe_options(PlanOptions()) == {}

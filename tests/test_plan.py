@@ -14,6 +14,7 @@ import pytest
 from engine.build_options import PlanOptions, known_targets
 from engine.network import Definition, define
 from engine.plan import Progress, build_plan
+from engine.targets import resolve_targets
 from engine.tensorrt_api import CAPABILITIES, MessageLog, TensorRT, dtype_name, load, trt_dtype
 from spec.errors import TensorRTError, UsageError
 from tests.small_models import graph_of, random_arrays
@@ -67,6 +68,16 @@ def test_all_targets_fit_into_one_plan():
     definition = definition_of()
     together = digest_of(built(definition, *known_targets(TENSORRT)))
     assert together not in {digest_of(built(definition)), digest_of(built(definition, "sm89"))}
+
+
+def test_a_plan_for_every_pc_is_hardly_larger_than_one_for_one():
+    """TensorRT-RTX compiles where the plan runs; what a plan holds more for more GPUs is small beside its weights."""
+    layers = [("convolution", {"name": "conv", "inputs": ["image"], "filters": 512, "kernel": 9, "padding": "same",
+                               "bias": True})]  # fmt: skip
+    definition = definition_of(layers, "conv")
+    weights = definition.arrays["conv", "kernel"].nbytes
+    one, several = (memoryview(built(definition, *each)).nbytes for each in (["sm89"], resolve_targets(["rtx"])))
+    assert weights < one <= several < 1.5 * weights
 
 
 @pytest.mark.parametrize(
