@@ -11,10 +11,10 @@ from math import prod
 from pathlib import Path
 from typing import Any, Dict
 
-from commands import build_arguments, verification
+from commands import build_arguments, device_build, verification
 from commands.configs import shown
 from commands.console import Console
-from commands.stages import Prepared, add_config_arguments, in_precision, prepare, read_config
+from commands.stages import Prepared, add_config_arguments, in_precision, prepare, read_config, tensor_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,14 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="stop after the network definition; print every layer")
     parser.add_argument("--no-verify", action="store_true", help="build without comparing with the source model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was done, with times, as JSON")
+    device_build.add_own_arguments(parser)
     verification.add_arguments(parser)
     build_arguments.add_arguments(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Runs the job; returns the exit code."""
+    from deploy.bundle_manifest import is_bundle
     from engine import atomic_file
 
+    if is_bundle(Path(options.config)):
+        return device_build.run(options, console)
     model, graph = read_config(options, console)
     output = options.output or Path("out") / model.name
     for directory in (output,) + ((options.json.parent,) if options.json else ()):
@@ -58,9 +62,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def _check_options(options: argparse.Namespace, prepared: Prepared) -> None:
     """What this TensorRT lacks is refused before the proof takes its seconds."""
     from engine.build_options import apply_options
+    from engine.refit import require_gpu
 
     tensorrt, trt_builder = prepared.definition.tensorrt, prepared.definition.trt_builder
     plan_options = build_arguments.plan_options(options, tensorrt)
+    if plan_options.refit:
+        require_gpu(tensorrt, "--refit")
     apply_options(tensorrt, trt_builder.create_builder_config(), plan_options)
 
 
@@ -71,16 +78,21 @@ def _plan(
     from engine import manifest
     from engine.atomic_file import json_bytes
     from engine.plan import build_plan
+    from engine.refit_table import refit_table
 
     with console.stage("build") as found:
         with shown_progress(console) as progress:
             plan_options = build_arguments.plan_options(options, prepared.definition.tensorrt)
-            plan = build_plan(in_precision(prepared), plan_options, progress)
+            definition = in_precision(prepared)
+            plan = build_plan(definition, plan_options, progress)
         found.append(f"{memoryview(plan).nbytes / 1e6:,.1f} MB")
     with console.stage("write") as found:
         path = output / f"{prepared.model.name}.plan"
         ledger = json_bytes([row._asdict() for row in prepared.weights.ledger])
-        written = manifest.write_plan(path, plan, _manifest(options, console, prepared, proof), ledger)
+        about = _manifest(options, console, prepared, proof)
+        if options.refit:
+            about["refit"] = refit_table(definition, tensor_names(prepared.weights))
+        written = manifest.write_plan(path, plan, about, ledger)
         found.append(f"{shown(path)} and {path.name}.json, sha256 {written['plan']['sha256'][:12]}")
     return written
 
@@ -88,28 +100,35 @@ def _plan(
 def _manifest(
     options: argparse.Namespace, console: Console, prepared: Prepared, proof: verification.Proof
 ) -> Dict[str, Any]:
-    from engine import manifest
+    from engine import manifest, plan_check
 
-    model, graph, checkpoint, tensorrt = (
-        prepared.model,
-        prepared.graph,
-        prepared.checkpoint,
-        prepared.definition.tensorrt,
-    )
-    files = manifest.sha256_of_files(checkpoint.files)
+    model, graph, tensorrt = prepared.model, prepared.graph, prepared.definition.tensorrt
     return {
-        "config": {"file": str(model.path), "sha256": manifest.sha256_of_file(model.path), "set": options.set},
-        "checkpoint": {"path": str(checkpoint.path), "format": checkpoint.format, "sha256": files},
+        **origins(options, prepared),
         "tensorrt": {"name": tensorrt.name, "version": tensorrt.version},
-        "compute_capabilities": list(options.target) or "default",
+        "gpu": plan_check.gpu_entry(plan_check.gpu_here()),
+        "compute_capabilities": build_arguments.compute_capabilities(options) or "default",
+        "options": build_arguments.described_options(options, tensorrt),
         "precision": model.precision.as_written(),
-        "ranges": manifest.sha256_of_files([model.beside(model.ranges)]) if model.ranges else None,
         "inputs": manifest.describe_tensors(graph, [*graph.inputs]),
         "outputs": manifest.describe_tensors(graph, graph.outputs),
         "batch": graph.batch.model_dump() if graph.batch else None,
         "verification": proof.summary(),
         "build_seconds": round(console.seconds["build"], 3),
         "command": options.command,
+    }
+
+
+def origins(options: argparse.Namespace, prepared: Prepared) -> Dict[str, Any]:
+    """Which files a manifest's plan has its layers and numbers from."""
+    from engine.manifest import sha256_of_file, sha256_of_files
+
+    model, checkpoint = prepared.model, prepared.checkpoint
+    files = sha256_of_files(checkpoint.files)
+    return {
+        "config": {"file": str(model.path), "sha256": sha256_of_file(model.path), "set": options.set},
+        "checkpoint": {"path": str(checkpoint.path), "format": checkpoint.format, "sha256": files},
+        "ranges": sha256_of_files([model.beside(model.ranges)]) if model.ranges else None,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, List, NamedTuple, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from commands.configs import shown
 from commands.console import Console
@@ -51,15 +51,26 @@ def prepare(options: argparse.Namespace, console: Console, model: Any, graph: An
     return Prepared(model, graph, checkpoint, weights, _definition(options, console, graph, weights))
 
 
-def in_precision(prepared: Prepared) -> Any:
-    """The network as it is to be built: the proven one, or, where its precision is another, defined anew in that."""
+def in_precision(prepared: Prepared, names: Optional[Mapping[Tuple[str, str], str]] = None) -> Any:
+    """The network as it is to be built: the proven one, or, where its precision is another, defined anew in that.
+
+    `names` are what its weights are to be called, by (layer, role), where not as in the checkpoint.
+    """
     from engine.network import define
+    from engine.precision import FP32
 
     model, graph, definition = prepared.model, prepared.graph, prepared.definition
-    if model.precision.words == ("fp32",):
+    is_fp32 = model.precision.words == ("fp32",)
+    if is_fp32 and names is None:
         return definition
-    precision = precision_of(model, graph, definition.tensorrt)
-    return define(graph, prepared.weights.arrays, definition.tensorrt, precision)
+    precision = FP32 if is_fp32 else precision_of(model, graph, definition.tensorrt)
+    names = tensor_names(prepared.weights) if names is None else names
+    return define(graph, prepared.weights.arrays, definition.tensorrt, precision, names)
+
+
+def tensor_names(weights: Any) -> Dict[Tuple[str, str], str]:
+    """What the checkpoint calls each parameter, by (layer, role)."""
+    return {(row.layer, row.role): row.tensor for row in weights.ledger}
 
 
 def precision_of(model: Any, graph: Any, tensorrt: Any) -> Any:
@@ -115,6 +126,6 @@ def _definition(options: argparse.Namespace, console: Console, graph: Any, weigh
 
     with console.stage("define") as found:
         tensorrt = load(options.backend)
-        definition = define(graph, weights.arrays, tensorrt)
+        definition = define(graph, weights.arrays, tensorrt, tensor_names=tensor_names(weights))
         found.append(f"{tensorrt.title}: {len(definition.network)} TensorRT layers, every shape as inferred")
     return definition

@@ -6,10 +6,12 @@ until its output shape is read. So each layer is named, the name read back and t
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
+from engine.named_weights import NamedWeights
 from engine.precision import INT8_MAX, KERNELS, Precision, kernel_scales, quantized_inputs
 from engine.tensorrt_api import TensorRT, dtype_name, trt_dtype
 from spec.errors import TensorRTError
@@ -25,7 +27,8 @@ class Emission:
         trt: the TensorRT module.
         network: its INetworkDefinition.
         tensors: ITensors by our tensor names.
-        added: TensorRT's layers by the name of our layer they belong to.
+        added: TensorRT's layers by the name of our layer they belong to, but those that quantize.
+        named: the weights that TensorRT was given, under the names that a refit finds them by.
     """
 
     def __init__(
@@ -35,12 +38,14 @@ class Emission:
         graph: Graph,
         arrays: Mapping[Tuple[str, str], np.ndarray],
         precision: Precision,
+        tensor_names: Mapping[Tuple[str, str], str] = MappingProxyType({}),
     ) -> None:
         self.tensorrt, self.trt, self.network = tensorrt, tensorrt.module, network
         self.graph, self.precision = graph, precision
         self.tensors: Dict[str, Any] = {}
         self.added: Dict[str, List[Any]] = {}
-        self._arrays = arrays
+        self.named = NamedWeights(tensorrt, network)
+        self._arrays, self._tensor_names = arrays, tensor_names
         self._layer: Layer = None  # type: ignore[assignment]
 
     def begin(self, layer: Layer) -> None:
@@ -83,24 +88,24 @@ class Emission:
         kernel = self.array("kernel", source)
         name = self._layer.name
         if self.precision.layers.get(name) != "int8" or self._layer.type not in KERNELS:
-            return self.trt.Weights(kernel), None
+            return self.weights("kernel", kernel), None
         constant = self.constant("kernel", kernel)
         return self.trt.Weights(), self._quantize_and_back(f"{name}/kernel", constant, kernel_scales(kernel), axis=0)
 
     def _quantize_and_back(self, name: str, source: Any, scale: np.ndarray, axis: Any) -> Any:
         """source -> int8 -> the type of source: layers NAME/quantized and NAME/dequantized."""
         numbers = scale if axis is not None else scale.reshape(())
-        weights = self.trt.Weights(self.typed(numbers, source))
-        factor = self._named(f"{name}/scale", self.network.add_constant(numbers.shape, weights))
+        weights = self.named.keep(f"{name}/scale", self.typed(numbers, source), self._layer.name)
+        factor = self._checked(f"{name}/scale", self.network.add_constant(numbers.shape, weights))
         typed = self.tensorrt.has("quantize with a type")
         whole, floating = ([trt_dtype(self.trt, "int8")], [source.dtype]) if typed else ([], [])
         quantize = self.network.add_quantize(source, factor, *whole)
         if axis is not None:
             self.setting(quantize, axis=axis)
-        dequantize = self.network.add_dequantize(self._named(f"{name}/quantized", quantize), factor, *floating)
+        dequantize = self.network.add_dequantize(self._checked(f"{name}/quantized", quantize), factor, *floating)
         if axis is not None:
             self.setting(dequantize, axis=axis)
-        return self._named(f"{name}/dequantized", dequantize)
+        return self._checked(f"{name}/dequantized", dequantize)
 
     def parameter(self, role: str, dtype: Any) -> np.ndarray:
         """A parameter of the layer, to compute with."""
@@ -120,6 +125,18 @@ class Emission:
                 f"{self._place(self._layer.name)}: numbers up to {np.abs(array).max():.3g} do not fit {dtype.name}"
             )
         return cast
+
+    def weights(self, part: str, array: np.ndarray) -> Any:
+        """Numbers for TensorRT, under the name of the checkpoint's tensor where the part is a role of the layer.
+
+        `conv1.weight` for a tensor, `conv1.weight/float16` for its half copy, `conv1:kernel` for one without a name,
+        `bn1/scale` for what is computed from several.
+        """
+        slot = (self._layer.name, part)
+        name = "/".join(slot)
+        if slot in self._arrays:
+            name = self._tensor_names.get(slot, ":".join(slot)) + "/float16" * (array.dtype == np.float16)
+        return self.named.keep(name, array, self._layer.name)
 
     def part(self, name: str, added: Any) -> Any:
         """Names and checks a TensorRT layer that is one of several behind our layer; returns its first output."""
@@ -156,7 +173,7 @@ class Emission:
 
     def constant(self, name: str, array: np.ndarray) -> Any:
         """A constant of the layer, as a tensor."""
-        return self.part(name, self.network.add_constant(array.shape, self.trt.Weights(array)))
+        return self.part(name, self.network.add_constant(array.shape, self.weights(name, array)))
 
     def runtime_shape(self, tensor: Any, shape: Shape) -> Any:
         """A shape tensor: the given shape with the batch of `tensor` in front, for layers that need it spelled out.
@@ -200,10 +217,15 @@ class Emission:
         return TensorRTError(f"{self._place(name)}: {self.tensorrt.title} refused it: {self.tensorrt.log.take()}")
 
     def _named(self, name: str, added: Any, layer_name: str = "") -> Any:
-        """Names a TensorRT layer and its tensor alike, unless the layer's name is taken."""
+        """Names, checks and notes a TensorRT layer of our layer; returns its first output."""
+        tensor = self._checked(name, added, layer_name)
+        self.added.setdefault(self._layer.name, []).append(added)
+        return tensor
+
+    def _checked(self, name: str, added: Any, layer_name: str = "") -> Any:
+        """Names a TensorRT layer and its tensor alike, unless the layer's name is taken; returns its first output."""
         if added is None:
             raise self.refusal(name)
-        self.added.setdefault(self._layer.name, []).append(added)
         added.name = layer_name or name
         tensor = added.get_output(0)
         tensor.name = name

@@ -50,9 +50,10 @@ def _scaled(
     flat = len(source.shape) == 2
     if flat:
         source = emission.part("image", emission.reshape(source, (0, source.shape[1], 1, 1)))
-    numbers = emission.typed(scale, source), emission.typed(shift, source)
-    powers = [] if power is None else [emission.typed(np.full(scale.shape, power), source)]
-    added = add_channel_scale(emission, source, *numbers, *powers)
+    parts = (("scale", scale), ("shift", shift))
+    weights = [emission.weights(part, emission.typed(numbers, source)) for part, numbers in parts]
+    powers = None if power is None else emission.typed(np.full(scale.shape, power), source)
+    added = add_channel_scale(emission, source, *weights, powers)
     if flat:
         added = emission.reshape(emission.part("scale", added), (0, source.shape[1]))
     emission.tensors[layer.name] = emission.whole(added)
@@ -121,7 +122,7 @@ def constant(emission: Emission, layer: Constant) -> None:
         array = emission.parameter("value", np.float32)
     else:
         array = np.broadcast_to(np.array(layer.value, np.float32), (int(np.prod(layer.shape)),))
-    weights = emission.trt.Weights(np.ascontiguousarray(array).reshape(layer.shape))
+    weights = emission.weights("value", np.ascontiguousarray(array).reshape(layer.shape))
     emission.tensors[layer.name] = emission.whole(emission.network.add_constant(layer.shape, weights))
 
 
@@ -139,9 +140,9 @@ def cast(emission: Emission, layer: Cast, source: Any) -> None:
 def add_channel_scale(emission: Emission, source: Any, scale: Any, shift: Any, power: Any = None) -> Any:
     """An IScaleLayer, (x * scale + shift) ^ power with one number a channel; not yet named.
 
-    Absent weights have a type too, which TensorRT compares with that of the others.
+    Scale and shift are Weights, the power an array: TensorRT has no role for powers, so they can neither be named nor
+    refitted. Absent weights have a type too, which TensorRT compares with that of the others.
     """
     trt = emission.trt
-    powers = trt.Weights(trt.Weights(scale).dtype) if power is None else trt.Weights(power)
-    weights = (trt.Weights(shift), trt.Weights(scale), powers)
-    return emission.network.add_scale_nd(source, trt.ScaleMode.CHANNEL, *weights, 1)
+    powers = trt.Weights(scale.dtype if power is None else power)
+    return emission.network.add_scale_nd(source, trt.ScaleMode.CHANNEL, shift, scale, powers, 1)

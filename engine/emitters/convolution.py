@@ -22,8 +22,8 @@ def depthwise_convolution(emission: Emission, layer: DepthwiseConvolution, sourc
 
 def _convolving(emission: Emission, layer: Any, source: Any, groups: int) -> Any:
     filters = layer.output_shape(tuple(source.shape))[1]
-    added = _with_kernel(emission, layer, source, filters, layer.kernel)
     height, width = layer.windows(tuple(source.shape))
+    added = _with_kernel(emission, layer, source, filters, layer.kernel)
     return emission.setting(
         added,
         num_groups=groups,
@@ -37,7 +37,7 @@ def _convolving(emission: Emission, layer: Any, source: Any, groups: int) -> Any
 def _with_kernel(emission: Emission, layer: Any, source: Any, filters: int, window: Any) -> Any:
     """A convolution with its kernel, as weights or as a tensor, and its bias; not yet named."""
     weights, tensor = emission.kernel(source)
-    bias = [emission.trt.Weights(emission.array("bias", source))] if layer.bias else []
+    bias = [emission.weights("bias", emission.array("bias", source))] if layer.bias else []
     added = emission.network.add_convolution_nd(source, filters, window, weights, *bias)
     if added is None:
         raise emission.refusal(layer.name)
@@ -50,11 +50,10 @@ def deconvolution(emission: Emission, layer: Deconvolution, source: Any) -> None
     """Crops are pre- and post-padding; zeros to append (negative crops) and then the bias are layers of their own."""
     (top, bottom), (left, right) = layer.crops()
     extend = min(bottom, right) < 0
-    kernel = emission.array("kernel", source)
-    bias = [emission.trt.Weights(emission.array("bias", source))] if layer.bias and not extend else []
-    added = emission.network.add_deconvolution_nd(
-        source, layer.filters, layer.kernel, emission.trt.Weights(kernel), *bias
-    )
+    kernel = emission.weights("kernel", emission.array("kernel", source))
+    bias = [emission.weights("bias", emission.array("bias", source))] if layer.bias else []
+    own_bias = [] if extend else bias
+    added = emission.network.add_deconvolution_nd(source, layer.filters, layer.kernel, kernel, *own_bias)
     emission.setting(
         added,
         num_groups=layer.groups,
@@ -69,8 +68,8 @@ def deconvolution(emission: Emission, layer: Deconvolution, source: Any) -> None
     tensor = emission.part("deconvolution", added)
     added = emission.network.add_padding_nd(tensor, (0, 0), (max(-bottom, 0), max(-right, 0)))
     if layer.bias:
-        tensor, shift = emission.part("extended", added), emission.array("bias", source)
-        added = add_channel_scale(emission, tensor, np.ones_like(shift), shift)
+        ones = emission.weights("ones", emission.typed(np.ones(layer.filters), source))
+        added = add_channel_scale(emission, emission.part("extended", added), ones, *bias)
     emission.tensors[layer.name] = emission.whole(added)
 
 
