@@ -75,14 +75,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--binding", default="auto")
+    parser.add_argument("--part", default="0/1", metavar="K/N", help="every N-th dozen of rows, from the K-th on")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     tensorrt, device = load("tensorrt"), open_device(options.binding)
     report: List[Dict[str, Any]] = []
-    for dynamic in (False, True):
-        for first in range(0, len(ROWS), TOGETHER):
-            report += together(ROWS[first : first + TOGETHER], dynamic, tensorrt, device)
-            print(f"{len(report)} rows", flush=True)
+    part, parts = map(int, options.part.split("/"))
+    dozens = [(dynamic, first) for dynamic in (False, True) for first in range(0, len(ROWS), TOGETHER)]
+    for dynamic, first in dozens[part::parts]:
+        report += together(ROWS[first : first + TOGETHER], dynamic, tensorrt, device)
+        print(f"{len(report)} rows", flush=True)
     for line in report:
         if line.get("error", 1.0) > 1e-5:
             print(json.dumps(line), flush=True)

@@ -1,12 +1,17 @@
-"""The four models on a GPU with the real TensorRT: every layer's error by precision, and latency by batch.
+"""The four models on a GPU with the real TensorRT, in three steps that separate processes can take.
 
-    python3.10 -m benchmarks.gpu.models --weights DIR --onnx DIR --output models.json [--models model4]
+    python3.10 -m benchmarks.gpu.models errors  --models model4 --weights DIR --output errors.jsonl
+    python3.10 -m benchmarks.gpu.models build   --models model4 --weights DIR --onnx DIR --plans DIR
+    python3.10 -m benchmarks.gpu.models measure --plans DIR --output latency.jsonl
 
-Beside each latency: the same numbers through ONNX and the parser of the same TensorRT (benchmarks/gpu/onnx_model.py),
-and for uint8 models our own network fed with float32. After --seconds nothing new is started; what is done is written.
+errors: every layer's relative L2 by precision, against the same definition in float64 on the CPU. Per-layer tensors
+come from an engine with every layer's tensor marked as an output; since marking changes what TensorRT fuses, the
+shipped engine's own outputs are reported too.
 
-The reference is the same definition run on the CPU in float64. Per-layer errors come from an engine with every layer's
-tensor marked as an output; since marking changes what TensorRT fuses, the shipped engine's own output is reported too.
+build: plans of ours, of the same numbers through ONNX and the parser of the same TensorRT (onnx_model.py), and for
+uint8 models of our network fed with float32. All share one timing cache, so both roads choose among the same tactics.
+
+measure: alone on the GPU, each plan's latency with CUDA graphs, its images resident and with the copies.
 """
 
 from __future__ import annotations
@@ -16,200 +21,195 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 import numpy as np
 
-from commands.configs import load_graph
+from benchmarks.gpu.subject import PRECISIONS, Subject, relative_l2, weights_of, words_of
 from engine import timing_cache
-from engine.build_options import PlanOptions, apply_options
-from engine.calibration import calibrate
+from engine.build_options import apply_options
 from engine.devices import open_device
-from engine.interpreter import Interpreter
+from engine.execution import run_definition, run_plan
 from engine.latency import LatencyOptions, measure
-from engine.network import define, mark_every_tensor
+from engine.network import mark_every_tensor
 from engine.plan import Progress, build_plan
-from engine.precision import FP32, plan_precision, quantized_tensors
 from engine.runner import Runner
 from engine.tensorrt_api import load
-from verify.inputs import make_inputs
-from weights import convention_of, open_checkpoint
-from weights.transplant import transplant
-
-WITHOUT_CUBLAS = "-CUBLAS,-CUBLAS_LT,-CUDNN"
-PRECISIONS = ("fp32", "tf32", "fp16", "int8")
+from spec.errors import TransplantFailure
 
 
-def relative_l2(found: np.ndarray, reference: np.ndarray) -> float:
-    found, reference = found.astype(np.float64), reference.astype(np.float64)
-    return float(np.linalg.norm(found - reference) / (np.linalg.norm(reference) or 1.0))
+class Job(NamedTuple):
+    """One plan: which road, precision, batch, and the input's type where it is not the config's."""
+
+    model: str
+    road: str
+    precision: str
+    batch: int
+    dtype: str = ""
+
+    @property
+    def name(self) -> str:
+        return ".".join(filter(None, (self.model, self.road, self.precision, str(self.batch), self.dtype)))
 
 
-class Bench:
-    """One model with its weights, on one device."""
-
-    def __init__(self, name: str, weights: Path, device: Any, cache: Path) -> None:
-        self.name, self.device, self.tensorrt = name, device, load("tensorrt")
-        self.options = PlanOptions(tactic_sources=WITHOUT_CUBLAS, timing_cache=cache)
-        self.overrides = [f"weights.path={weights}"]
-        if weights.suffix == ".safetensors":
-            self.overrides += ["weights.convention=tensorflow"]
-        self.model, self.graph = load_graph(name, self.overrides)
-        checkpoint = open_checkpoint(self.model.weights_path, self.model.weights.key)
-        convention = convention_of(checkpoint, self.model.weights.convention)
-        self.arrays = transplant(self.graph, checkpoint, self.model.weights, convention).arrays
-        self.layers = [layer.name for layer in self.graph.layers]
-        self.inputs, _ = make_inputs(self.graph, "random:0")
-        definition = define(self.graph, self.arrays, self.tensorrt)
-        self.reference = Interpreter(definition.network, self.tensorrt.module, np.float64).run(self.inputs, self.layers)
-        self.ranges = self._ranges(definition)
-
-    def _ranges(self, definition: Any) -> Dict[str, float]:
-        """From eight random images, largest magnitudes."""
-        tensors = quantized_tensors(self.graph, dict.fromkeys(self.layers, "int8"))
-        interpreter = Interpreter(definition.network, self.tensorrt.module)
-        batches = (make_inputs(self.graph, f"random:{seed}")[0] for seed in range(8))
-        return calibrate(interpreter.run, batches, tensors, "min_max")
-
-    def precision(self, word: str, graph: Any) -> Any:
-        if word == "fp32":
-            return FP32
-        return plan_precision(graph, dict.fromkeys(self.layers, word), word, self.ranges, self.tensorrt)
-
-    def at_batch(self, batch: int, overrides: Sequence[str] = ()) -> Any:
-        shapes = [f"inputs.{name}.shape={[batch, *spec.shape[1:]]}" for name, spec in self.graph.inputs.items()]
-        return load_graph(self.name, [*self.overrides, *shapes, *overrides])[1]
-
-    def build(self, word: str, graph: Any, marked: bool = False) -> Any:
-        """(plan, seconds)"""
-        definition = define(graph, self.arrays, self.tensorrt, self.precision(word, graph))
-        if marked:
-            mark_every_tensor(definition)
-        start = time.perf_counter()
-        plan = build_plan(definition, self.options, Progress())
-        return plan, time.perf_counter() - start
-
-    def errors(self, word: str) -> Dict[str, Any]:
-        """Relative L2 error of every layer, and of the shipped engine's outputs."""
-        plan, _ = self.build(word, self.graph, marked=True)
-        with Runner(self.tensorrt, plan, self.device) as runner:
-            found = runner.run(self.inputs)
-        layers = {name: relative_l2(found[name], self.reference[name]) for name in self.layers}
-        plan, seconds = self.build(word, self.graph)
-        with Runner(self.tensorrt, plan, self.device) as runner:
-            shipped = runner.run(self.inputs)
-        outputs = {name: relative_l2(array, self.reference[name]) for name, array in shipped.items()}
+def errors_of(subject: Subject, word: str, batch: int) -> Dict[str, Any]:
+    """Relative L2 error of every layer, and of the shipped engine's outputs."""
+    graph, inputs, reference = subject.graph_at(batch), subject.inputs_at(batch), subject.reference(batch)
+    definition = subject.definition(word, graph)
+    mark_every_tensor(definition)
+    result: Dict[str, Any] = {"model": subject.name, "precision": word, "batch": batch}
+    try:
+        found = run_definition(definition, inputs, subject.options, Progress())
+        layers = {name: relative_l2(found[name], reference[name]) for name in subject.layers if name in found}
         worst = max(layers, key=lambda name: layers[name])
-        size = memoryview(plan).nbytes
-        return {"worst": [worst, layers[worst]], "shipped": outputs, "plan_bytes": size, "build_seconds": seconds,
-                "layers": layers}  # fmt: skip
-
-    def latency(self, word: str, batch: int, dtype: str = "") -> Dict[str, Any]:
-        """Median times of a plan for one batch; `dtype` feeds the network with another type than the config's."""
-        overrides = [f"inputs.{name}.dtype={dtype}" for name in self.graph.inputs if dtype]
-        graph = self.at_batch(batch, overrides)
-        plan, seconds = self.build(word, graph)
-        inputs = {name: np.repeat(array.astype(dtype or array.dtype), batch, 0) for name, array in self.inputs.items()}
-        return {"build_seconds": seconds, **self.measured(plan, inputs)}
-
-    def onnx_latency(self, path: Path, word: str, batch: int, dtype: str) -> Dict[str, Any]:
-        """The parser's network of an ONNX file, built and measured the same way; or the parser's first error."""
-        trt = self.tensorrt.module
-        trt_builder = trt.Builder(self.tensorrt.logger)
-        network = trt_builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
-        parser = trt.OnnxParser(network, self.tensorrt.logger)
-        if not path.is_file():
-            return {"error": f"{path.name} is not there: not run"}
-        if not parser.parse_from_file(str(path)):
-            return {"error": str(parser.get_error(0).desc())}
-        config = trt_builder.create_builder_config()
-        apply_options(self.tensorrt, config, self.options)
-        config.clear_flag(trt.BuilderFlag.TF32)
-        if word == "fp16":
-            config.set_flag(trt.BuilderFlag.FP16)
-        profile = trt_builder.create_optimization_profile()
-        inputs = {}
-        for name, array in self.inputs.items():
-            inputs[name] = np.repeat(array.astype(dtype or array.dtype), batch, 0)
-            profile.set_shape(name, *[inputs[name].shape] * 3)
-        config.add_optimization_profile(profile)
-        start = time.perf_counter()
-        plan = trt_builder.build_serialized_network(network, config)
-        seconds = time.perf_counter() - start
-        if plan is None:
-            return {"error": self.tensorrt.log.take()}
-        timing_cache.save(self.tensorrt, config, self.options.timing_cache)
-        return {"build_seconds": seconds, **self.measured(plan, inputs)}
-
-    def measured(self, plan: Any, inputs: Mapping[str, np.ndarray]) -> Dict[str, Any]:
-        with Runner(self.tensorrt, plan, self.device) as runner:
-            resident = measure(runner, inputs, LatencyOptions(duration=0.5, transfers=False)).as_json()
-            whole = measure(runner, inputs, LatencyOptions(duration=0.5)).as_json()
-        return {"compute": resident, "end_to_end": whole}
+        result.update(worst=[worst, layers[worst]], layers=layers)
+    except TransplantFailure as error:
+        result["marked_failed"] = str(error)
+    start = time.perf_counter()
+    plan = build_plan(subject.definition(word, graph), subject.options, Progress())
+    result.update(build_seconds=time.perf_counter() - start, plan_bytes=memoryview(plan).nbytes)
+    shipped = run_plan(subject.tensorrt, plan, inputs)
+    result["shipped"] = {name: relative_l2(array, reference[name]) for name, array in shipped.items()}
+    return result
 
 
-def jobs(bench: Bench, precisions: List[str], batches: List[int], onnx: Path) -> Iterator[Tuple[str, str, Any]]:
-    """(section, key, what to run), in the order of interest."""
-    is_uint8 = any(spec.dtype == "uint8" for spec in bench.graph.inputs.values())
-    for word in precisions:
-        yield "errors", word, lambda word=word: bench.errors(word)
+def jobs(subject: Subject, precisions: List[str], batches: List[int]) -> Iterator[Job]:
+    """In the order of interest."""
+    name = subject.name
     for batch in batches:
         for word in precisions:
-            key = f"{word}@{batch}"
-            yield "latency", key, lambda word=word, batch=batch: bench.latency(word, batch)
-            if word not in ("fp32", "fp16"):
+            yield Job(name, "ours", word, batch)
+            if word == "tf32":
                 continue
-            if is_uint8:
-                yield "latency of float input", key, lambda w=word, b=batch: bench.latency(w, b, "float32")
-                if batch == batches[0]:
-                    path = onnx / f"{bench.name}.onnx"
-                    yield "onnx of uint8 input", key, lambda p=path, w=word, b=batch: bench.onnx_latency(p, w, b, "")
-            path, dtype = (
-                (onnx / f"{bench.name}.float.onnx", "float32") if is_uint8 else (onnx / f"{bench.name}.onnx", "")
-            )
-            yield "onnx", key, lambda p=path, w=word, b=batch, d=dtype: bench.onnx_latency(p, w, b, d)
+            yield Job(name, "onnx", word, batch, "float32" if subject.takes_uint8 else "")
+            if subject.takes_uint8 and word != "int8":
+                yield Job(name, "ours", word, batch, "float32")
+            if subject.takes_uint8 and batch == batches[0] and word == "fp32":
+                yield Job(name, "onnx", word, batch)
 
 
-def said(found: Mapping[str, Any]) -> str:
-    """One figure or two of a result."""
-    if "error" in found:
-        return f"failed: {found['error']}"
-    if "worst" in found:
-        return f"worst {found['worst']}, shipped {found['shipped']}, build {found['build_seconds']:.1f} s"
-    medians = [found[key]["latency"]["median"] for key in ("compute", "end_to_end")]
-    return f"{medians[0]:.4f} ms, {medians[1]:.4f} ms with copies, build {found['build_seconds']:.1f} s"
+def built(subject: Subject, job: Job, onnx: Path) -> Any:
+    """The plan of a job."""
+    if job.road == "ours":
+        definition = subject.definition(job.precision, subject.graph_at(job.batch, job.dtype))
+        return build_plan(definition, subject.options, Progress())
+    return parsed_plan(subject, job, onnx)
 
 
-def weights_of(directory: Path) -> Mapping[str, Path]:
-    return {path.stem: path for path in sorted(directory.iterdir()) if path.suffix in (".safetensors", ".pth")}
+def parsed_plan(subject: Subject, job: Job, onnx: Path) -> Any:
+    """The parser's network of an ONNX file; RuntimeError with the parser's first error."""
+    tensorrt, trt = subject.tensorrt, subject.tensorrt.module
+    trt_builder = trt.Builder(tensorrt.logger)
+    network = trt_builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
+    parser = trt.OnnxParser(network, tensorrt.logger)
+    kind = ".int8" if job.precision == "int8" else ".float" if job.dtype else ""
+    path = onnx / f"{job.model}{kind}.onnx"
+    if not parser.parse_from_file(str(path)):
+        raise RuntimeError(f"the parser refuses {path.name}: {parser.get_error(0).desc()}")
+    config = trt_builder.create_builder_config()
+    apply_options(tensorrt, config, subject.options)
+    config.clear_flag(trt.BuilderFlag.TF32)
+    for flag in {"fp16": ("FP16",), "int8": ("FP16", "INT8")}.get(job.precision, ()):
+        config.set_flag(getattr(trt.BuilderFlag, flag))
+    profile = trt_builder.create_optimization_profile()
+    for name, array in subject.inputs_at(job.batch).items():
+        profile.set_shape(name, *[array.shape] * 3)
+    config.add_optimization_profile(profile)
+    plan = trt_builder.build_serialized_network(network, config)
+    if plan is None:
+        raise RuntimeError(tensorrt.log.take())
+    timing_cache.save(tensorrt, config, subject.options.timing_cache)
+    return plan
+
+
+def write_line(path: Path, line: Dict[str, Any]) -> None:
+    """Appends one JSON line and shows it without its long parts."""
+    with path.open("a") as stream:
+        stream.write(json.dumps(line) + "\n")
+    print(json.dumps({key: value for key, value in line.items() if key != "layers"}), flush=True)
+
+
+def do_errors(options: argparse.Namespace, within: Callable[[], bool]) -> None:
+    for subject in subjects(options):
+        for batch in options.batches:
+            for word in options.precisions:
+                if within():
+                    attempt(options.output, {"model": subject.name, "precision": word, "batch": batch},
+                            lambda s=subject, w=word, b=batch: errors_of(s, w, b))  # fmt: skip
+
+
+def do_build(options: argparse.Namespace, within: Callable[[], bool]) -> None:
+    options.plans.mkdir(parents=True, exist_ok=True)
+    for subject in subjects(options):
+        for job in jobs(subject, options.precisions, options.batches):
+            if within():
+                attempt(options.output, job._asdict(), lambda s=subject, j=job: _kept_plan(s, j, options))
+
+
+def _kept_plan(subject: Subject, job: Job, options: argparse.Namespace) -> Dict[str, Any]:
+    start = time.perf_counter()
+    plan = memoryview(built(subject, job, options.onnx))
+    seconds = time.perf_counter() - start
+    (options.plans / f"{job.name}.plan").write_bytes(plan)
+    return {**job._asdict(), "build_seconds": round(seconds, 2), "plan_bytes": plan.nbytes}
+
+
+def attempt(output: Path, about: Dict[str, Any], run: Callable[[], Dict[str, Any]]) -> None:
+    """A line of what was found, or of why not: one failure must not cost the other figures."""
+    try:
+        write_line(output, run())
+    except (TransplantFailure, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        write_line(output, {**about, "error": f"{type(error).__name__}: {error}"})
+
+
+def subjects(options: argparse.Namespace) -> Iterator[Subject]:
+    paths = weights_of(options.weights)
+    for name in options.models:
+        yield Subject(name, paths[name], options.cache)
+
+
+def do_measure(options: argparse.Namespace, within: Callable[[], bool]) -> None:
+    tensorrt, device = load("tensorrt"), open_device()
+    write_line(options.output, {"device": device.facts()._asdict(), "tensorrt": tensorrt.version})
+    chosen = [path for path in sorted(options.plans.glob("*.plan")) if path.name.split(".")[0] in options.models]
+    for path in chosen:
+        words = path.name.split(".")[:-1]
+        about = {**Job(words[0], words[1], words[2], int(words[3]), *words[4:])._asdict()}
+        if within():
+            attempt(options.output, about, lambda p=path, a=about: {**a, **latencies(tensorrt, device, p)})
+    device.close()
+
+
+def latencies(tensorrt: Any, device: Any, path: Path) -> Dict[str, Any]:
+    """Medians and percentiles in ms: images resident, and with the copies."""
+    with Runner(tensorrt, path.read_bytes(), device) as runner:
+        rng = np.random.default_rng(0)
+        inputs = {each.name: rng.integers(0, 256, each.most).astype(each.dtype) for each in runner.inputs}
+        options = LatencyOptions(duration=0.4, warm_up=0.1, in_flight=1)
+        resident = measure(runner, inputs, options._replace(transfers=False)).as_json()
+        whole = measure(runner, inputs, options).as_json()
+    return {"compute": resident["compute"], "end_to_end": whole["latency"], "cuda_graph": resident["cuda_graph"]}
+
+
+STEPS = {"errors": do_errors, "build": do_build, "measure": do_measure}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, required=True, help="model1.safetensors ... model4.pth")
-    parser.add_argument("--onnx", type=Path, required=True, help="model1.onnx ..., of benchmarks.gpu.onnx_model")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("--weights", type=Path, help="model1.safetensors ... model4.pth")
+    parser.add_argument("--onnx", type=Path, help="model1.onnx ..., of benchmarks.gpu.onnx_model")
+    parser.add_argument("--plans", type=Path, help="where plans are kept between build and measure")
+    parser.add_argument("--cache", type=Path, default=Path("timing.cache"))
+    parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended")
     parser.add_argument("--seconds", type=float, default=3600.0, help="start nothing new after so long")
-    parser.add_argument("--models", default="model1,model2,model3,model4")
-    parser.add_argument("--precisions", default=",".join(PRECISIONS))
-    parser.add_argument("--batches", default="1,128,8,32")
+    parser.add_argument("--models", type=words_of, default="model1,model2,model3,model4")
+    parser.add_argument("--precisions", type=words_of, default=",".join(PRECISIONS))
+    parser.add_argument("--batches", type=lambda text: [int(word) for word in words_of(text)], default="1,128,8,32")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     end = time.monotonic() + options.seconds
-    device = open_device()
-    result: Dict[str, Any] = {"device": device.facts()._asdict(), "tensorrt": load("tensorrt").version, "models": {}}
-    paths = weights_of(options.weights)
-    for name in options.models.split(","):
-        bench = Bench(name, paths[name].resolve(), device, options.output.with_suffix(".cache"))
-        batches = [int(batch) for batch in options.batches.split(",") if batch]
-        sections = result["models"].setdefault(name, {})
-        for section, key, run in jobs(bench, options.precisions.split(","), batches, options.onnx):
-            if time.monotonic() > end:
-                break
-            found = sections.setdefault(section, {})[key] = run()
-            print(f"{name} {section} {key}: {said(found)}", flush=True)
-            options.output.write_text(json.dumps(result, indent=1) + "\n")
-    device.close()
+    STEPS[options.step](options, lambda: time.monotonic() < end)
 
 
 if __name__ == "__main__":

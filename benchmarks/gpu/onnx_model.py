@@ -3,7 +3,8 @@
     python3 -m benchmarks.gpu.onnx_model --weights DIR --output DIR       (needs the package onnx; opset 13, IR 8)
 
 Written as an exporter would: BatchNormalization, Concat, Flatten, Cast and Gemm nodes, a symbolic batch. A uint8 input
-stays uint8 in NAME.onnx; NAME.float.onnx has a float32 input instead, for parsers that take no other.
+stays uint8 in NAME.onnx; NAME.float.onnx has a float32 input instead, for parsers that take no other. NAME.int8.onnx
+has QuantizeLinear and DequantizeLinear nodes where our int8 network has them, with the same scales.
 """
 
 from __future__ import annotations
@@ -16,24 +17,49 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from commands.configs import load_graph
+from benchmarks.gpu.subject import Subject, weights_of
+from engine.precision import INT8_MAX, kernel_scales, quantized_inputs
 from spec.graph import Graph
 from spec.layers.arrangement import TO_NHWC
 from spec.layers.layer import axis_number, axis_numbers
-from weights import convention_of, open_checkpoint
-from weights.transplant import transplant
 
 TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "float16": TensorProto.FLOAT16}
 Arrays = Mapping[Tuple[str, str], np.ndarray]
 
 
 class Writer:
-    """Nodes and initializers of one model."""
+    """Nodes and initializers of one model; quantized where `ranges` are given."""
 
-    def __init__(self, graph: Graph, arrays: Arrays) -> None:
-        self.graph, self.arrays = graph, arrays
+    def __init__(self, graph: Graph, arrays: Arrays, ranges: Mapping[str, float]) -> None:
+        self.graph, self.arrays, self.ranges = graph, arrays, ranges
         self.nodes: List[Any] = []
         self.initializers: List[Any] = []
+        self.quantized: Dict[str, str] = {}
+
+    def inputs_of(self, layer: Any) -> List[str]:
+        """What a layer reads, quantized and back where our int8 network has it so."""
+        places = quantized_inputs(self.graph, layer) if self.ranges else ()
+        return [self._quantized(name) if k in places else name for k, name in enumerate(layer.inputs)]
+
+    def _quantized(self, name: str) -> str:
+        if name not in self.quantized:
+            scale = np.float32(self.ranges[name] / INT8_MAX or 1.0)
+            self.quantized[name] = self._and_back(name, name, scale, np.int8(0))
+        return self.quantized[name]
+
+    def _and_back(self, name: str, source: str, scale: Any, zero: Any, **axis: int) -> str:
+        ends = [self.constant(f"{name}:step", scale), self.constant(f"{name}:zero", zero)]
+        self.node("QuantizeLinear", [source, *ends], f"{name}/quantized", **axis)
+        self.node("DequantizeLinear", [f"{name}/quantized", *ends], f"{name}/dequantized", **axis)
+        return f"{name}/dequantized"
+
+    def kernel(self, layer: Any) -> str:
+        """The kernel of a convolution; quantized with one scale an output channel."""
+        kernel = self.parameter(layer, "kernel")
+        if not self.ranges:
+            return kernel
+        scales = kernel_scales(self.arrays[layer.name, "kernel"])
+        return self._and_back(kernel, kernel, scales, np.zeros(scales.shape, np.int8), axis=0)
 
     def constant(self, name: str, array: Any) -> str:
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
@@ -52,9 +78,9 @@ def _pads(windows: Any) -> List[int]:
 
 
 def _convolution(writer: Writer, layer: Any, x: str) -> None:
-    windows = layer.windows(writer.graph.tensors[x].shape)
+    windows = layer.windows(writer.graph.tensors[layer.inputs[0]].shape)
     bias = [writer.parameter(layer, "bias")] if layer.bias else []
-    writer.node("Conv", [x, writer.parameter(layer, "kernel"), *bias], layer.name, kernel_shape=list(layer.kernel),
+    writer.node("Conv", [x, writer.kernel(layer), *bias], layer.name, kernel_shape=list(layer.kernel),
                 strides=list(layer.stride), dilations=list(layer.dilation), pads=_pads(windows),
                 group=layer.groups)  # fmt: skip
 
@@ -68,7 +94,7 @@ def _pooling(writer: Writer, layer: Any, x: str) -> None:
     if layer.window == "global":
         writer.node("GlobalAveragePool" if layer.function == "average" else "GlobalMaxPool", [x], layer.name)
         return
-    windows = layer.windows(writer.graph.tensors[x].shape)
+    windows = layer.windows(writer.graph.tensors[layer.inputs[0]].shape)
     keys: Dict[str, Any] = {"kernel_shape": [w.kernel for w in windows], "strides": [w.stride for w in windows]}
     if layer.function == "average":
         keys["count_include_pad"] = int(bool(layer.count_padding))
@@ -106,7 +132,7 @@ def _dense(writer: Writer, layer: Any, x: str) -> None:
 
 
 def _reduce(writer: Writer, layer: Any, x: str) -> None:
-    axes = axis_numbers(layer.axes, len(writer.graph.tensors[x].shape))
+    axes = axis_numbers(layer.axes, len(writer.graph.tensors[layer.inputs[0]].shape))
     writer.node("ReduceMean", [x], layer.name, axes=axes, keepdims=int(layer.keep_dims))
 
 
@@ -138,11 +164,11 @@ NODES: Dict[str, Callable[..., None]] = {
 }
 
 
-def onnx_model(graph: Graph, arrays: Arrays, float_input: bool) -> Any:
+def onnx_model(graph: Graph, arrays: Arrays, float_input: bool, ranges: Mapping[str, float]) -> Any:
     """The ModelProto; with `float_input` every input is float32, whatever the config says."""
-    writer = Writer(graph, arrays)
+    writer = Writer(graph, arrays, ranges)
     for layer in graph.layers:
-        NODES[layer.type](writer, layer, *layer.inputs)
+        NODES[layer.type](writer, layer, *writer.inputs_of(layer))
 
     def info(name: str, dtype: str) -> Any:
         return helper.make_tensor_value_info(name, TYPES[dtype], ["N", *graph.tensors[name].shape[1:]])
@@ -160,22 +186,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--backend", default="tensorrt", help="whose network definition is read for the int8 ranges")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    for path in sorted(options.weights.iterdir()):
-        if path.suffix not in (".safetensors", ".pth"):
-            continue
-        overrides = [f"weights.path={path.resolve()}"]
-        overrides += ["weights.convention=tensorflow"] if path.suffix == ".safetensors" else []
-        model, graph = load_graph(path.stem, overrides)
-        checkpoint = open_checkpoint(model.weights_path)
-        arrays = transplant(
-            graph, checkpoint, model.weights, convention_of(checkpoint, model.weights.convention)
-        ).arrays
-        onnx.save(onnx_model(graph, arrays, float_input=False), options.output / f"{path.stem}.onnx")
-        if any(spec.dtype == "uint8" for spec in graph.inputs.values()):
-            onnx.save(onnx_model(graph, arrays, float_input=True), options.output / f"{path.stem}.float.onnx")
-        print(path.stem, flush=True)
+    for name, path in weights_of(options.weights).items():
+        subject = Subject(name, path, Path("unused.cache"), options.backend)
+        kinds = {"": (False, {}), ".int8": (subject.takes_uint8, subject.ranges)}
+        if subject.takes_uint8:
+            kinds[".float"] = (True, {})
+        for kind, (float_input, ranges) in kinds.items():
+            model = onnx_model(subject.graph, subject.arrays, float_input, ranges)
+            onnx.save(model, options.output / f"{name}{kind}.onnx")
+        print(name, flush=True)
 
 
 if __name__ == "__main__":
