@@ -216,12 +216,15 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--steps", help="some of bare,shortcuts,folded,int8,int8@256,int8@2048; default all")
     parser.add_argument("--seconds", type=float, default=600.0, help="start nothing new after so long")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     end = time.monotonic() + options.seconds
     bench = Bench(options)
     for name, run in steps(bench, options.batch):
+        if options.steps and name not in options.steps.split(","):
+            continue
         if time.monotonic() > end:
             print(f"{name}: no time left")
             break
