@@ -1,29 +1,41 @@
-"""run.py precisions: the error of every layer in fp32, fp16 and int8 side by side, so that 1e-3 is not taken for a bug.
+"""run.py precisions: the error of every layer in fp32, tf32, fp16 and int8 side by side: 1e-3 need not be a bug.
 
-On a strongly typed TensorRT (TensorRT-RTX, 11) the network is run on the CPU, every tensor rounded as it is typed. On
-the others a network does not show its precision, so an engine with every layer marked is run on the GPU.
+    on a GPU     an engine of each precision with every layer marked, and the outputs of one as it is shipped
+    on the CPU   the network definition, every tensor rounded as its layer's precision has it; tf32 only a GPU has
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from commands import verification
+from commands import build_arguments, engines, verification
 from commands.build_arguments import WORDS
 from commands.console import Console
-from commands.stages import Prepared, add_config_arguments, precision_of, prepare, read_config
+from commands.stages import Prepared, add_config_arguments, prepare, read_config
 from spec.errors import UsageError
+
+
+class Column(NamedTuple):
+    """Relative L2 errors in one precision, by tensor name; `shipped` and `agreement` where there are any."""
+
+    layers: Dict[str, float]
+    shipped: Dict[str, float]
+    agreement: Optional[Any]  # verify.agreement.Agreement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     verification.add_input_argument(parser)
-    words = "default fp32,fp16,int8; tf32 on a GPU"
-    parser.add_argument("--precisions", type=_words, default="fp32,fp16,int8", metavar="WORD,...", help=words)
+    verification.add_reference_argument(parser)
+    words = f"some of {','.join(WORDS)} (default: all; without a GPU all but tf32)"
+    parser.add_argument("--precisions", type=_words, metavar="WORD,...", help=words)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the errors as JSON")
     parser.add_argument("--all", action="store_true", help="print every layer, not only the worst")
+    engines.add_on_argument(parser)
+    engines.add_agreement_argument(parser)
+    build_arguments.add_arguments(parser)
 
 
 def _words(text: str) -> List[str]:
@@ -35,70 +47,97 @@ def _words(text: str) -> List[str]:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Prints the table; returns the exit code."""
-    from engine.atomic_file import json_bytes, write_whole
-
+    engines.refuse_precision(options, "say --precisions, which may be several")
+    gpu = engines.on_gpu(options)
     model, graph = read_config(options, console)
-    words = options.precisions
-    if "int8" in words and model.ranges is None:
-        words.remove("int8")
-        console.line("int8", "left out: the config names no `ranges`; write them with `run.py calibrate`")
-    if model.reference is None:
-        raise UsageError(f"{model.path}: names no `reference` to compare with; see configs/model1.yaml")
+    words = _wanted(options, console, model, gpu)
     prepared = prepare(options, console, model, graph)
-    activations = verification.reference_activations(options, console, prepared)
-    errors: Dict[str, Dict[str, float]] = {}
+    activations = verification.any_activations(options, console, prepared)
+    measure = _on_gpu if gpu else _on_cpu
+    columns: Dict[str, Column] = {}
     for word in words:
         with console.stage(word) as found:
-            arrays = _run(prepared, word, activations.inputs)
-            errors[word] = _errors(arrays, activations.arrays)
-            worst = max(errors[word], key=lambda name: errors[word][name])
-            found.append(f"worst layer {worst}: relative L2 error {errors[word][worst]:.2g}")
-    _print(console, graph, errors, words, options.all)
+            each = model.model_copy(update={"precision": type(model.precision)(default=word)})
+            columns[word] = measure(options, console, prepared, each, activations)
+            found += _said(columns[word])
+    _print(console, graph, columns, options.all)
     if options.json:
-        write_whole(options.json, json_bytes({"reference": activations.title, "relative_l2": errors}))
+        _write(options.json, activations.title, columns)
     return 0
 
 
-def _run(prepared: Prepared, word: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The tensors of every layer in one precision."""
-    from engine.build_options import PlanOptions
-    from engine.execution import run_definition
-    from engine.interpreter import Interpreter
-    from engine.network import define, mark_every_tensor
-    from engine.plan import Progress
-    from engine.precision import FP32
+def _wanted(options: argparse.Namespace, console: Console, model: Any, gpu: bool) -> List[str]:
+    """The precisions that can be measured here: tf32 is refused without a GPU, int8 without ranges left out aloud."""
+    asked = options.precisions or []
+    if "tf32" in asked and not gpu:
+        raise UsageError("--precisions tf32: only a GPU rounds so; leave it out here")
+    words = asked or [word for word in WORDS if gpu or word != "tf32"]
+    if "int8" in words and model.ranges is None:
+        console.line("int8", "left out: the config names no `ranges`; write them with `run.py calibrate`")
+        words = [word for word in words if word != "int8"]
+    return words
 
-    model = prepared.model.model_copy(update={"precision": type(prepared.model.precision)(default=word)})
-    tensorrt, graph = prepared.definition.tensorrt, prepared.graph
-    precision = FP32 if word == "fp32" else precision_of(model, graph, tensorrt)
-    definition = define(graph, prepared.weights.arrays, tensorrt, precision)
-    names = [name for layer in graph.layers for name in layer.tensor_names]
-    if tensorrt.is_rtx or precision.typed:
-        if word == "tf32":
-            raise UsageError("--precisions tf32: only a GPU rounds so; leave it out here")
-        return Interpreter(definition.network, tensorrt.module).run(inputs, names)
-    mark_every_tensor(definition)
-    return run_definition(definition, inputs, PlanOptions(), Progress())
+
+def _on_gpu(
+    options: argparse.Namespace, console: Console, prepared: Prepared, model: Any, activations: Any
+) -> Column:
+    seen, agreement = engines.look(options, console, prepared, model, activations.inputs)
+    return Column(_errors(seen.inside, activations.arrays), _errors(seen.shipped, activations.arrays), agreement)
+
+
+def _on_cpu(
+    options: argparse.Namespace, console: Console, prepared: Prepared, model: Any, activations: Any
+) -> Column:
+    from engine.emulation import interpreter_of
+
+    interpreter = interpreter_of(engines.defined(prepared, model))
+    arrays = interpreter.run(activations.inputs, engines.tensor_names(prepared.graph))
+    count = options.agreement
+    agreement = engines.agreement_of(prepared, interpreter.run, count) if count else None
+    return Column(_errors(arrays, activations.arrays), {}, agreement)
 
 
 def _errors(arrays: Mapping[str, Any], reference: Mapping[str, Any]) -> Dict[str, float]:
-    """||c - r|| / ||r|| by layer, for every layer that the reference has; another shape or NaN is infinite."""
+    """||c - r|| / ||r|| by tensor, for every one that both have; another shape or NaN is infinite."""
     from verify.compare import Tolerance, difference
 
     errors: Dict[str, float] = {}
-    for name, expected in reference.items():
+    for name in (name for name in reference if name in arrays):
         try:
-            errors[name] = difference(arrays[name], expected, Tolerance()).relative_l2
+            errors[name] = difference(arrays[name], reference[name], Tolerance()).relative_l2
         except ValueError:
             errors[name] = float("inf")
     return errors
 
 
-def _print(console: Console, graph: Any, errors: Dict[str, Dict[str, float]], words: List[str], whole: bool) -> None:
-    names = [layer.name for layer in graph.layers if all(layer.name in errors[word] for word in words)]
+def _said(column: Column) -> List[str]:
+    """The worst layer, the shipped outputs and the agreement, for a line."""
+    worst = max(column.layers, key=lambda name: column.layers[name])
+    said = [f"worst layer {worst}: relative L2 error {column.layers[worst]:.2g}"]
+    said += [f"shipped {name} {error:.2g}" for name, error in column.shipped.items()]
+    return said + ([str(column.agreement)] if column.agreement is not None else [])
+
+
+def _print(console: Console, graph: Any, columns: Mapping[str, Column], whole: bool) -> None:
+    found = list(columns.values())
+    names = [layer.name for layer in graph.layers if all(layer.name in each.layers for each in found)]
     types = {layer.name: layer.type for layer in graph.layers}
     if not whole:
-        names = sorted(names, key=lambda name: -max(errors[word][name] for word in words))[: verification.SHOWN_ROWS]
-    rows = [[name, types[name], *(f"{errors[word][name]:.1e}" for word in words)] for name in names]
-    title = f"{graph.name}: relative L2 error of each layer against the source framework"
-    console.table(title if whole else f"{title}, the worst", ["layer", "type", *words], rows)
+        names = sorted(names, key=lambda name: -max(each.layers[name] for each in found))[: verification.SHOWN_ROWS]
+    rows = [[name, types[name], *(f"{each.layers[name]:.1e}" for each in found)] for name in names]
+    for name in graph.outputs:
+        if all(name in each.shipped for each in found):
+            rows.append([name, "as shipped", *(f"{each.shipped[name]:.1e}" for each in found)])
+    title = f"{graph.name}: relative L2 error of each layer against the reference"
+    console.table(title if whole else f"{title}, the worst", ["layer", "type", *columns], rows)
+
+
+def _write(path: Path, reference: str, columns: Mapping[str, Column]) -> None:
+    from engine.atomic_file import json_bytes, write_whole
+
+    plain: Dict[str, Any] = {"reference": reference, "relative_l2": {}, "shipped_relative_l2": {}, "agreement": {}}
+    for word, column in columns.items():
+        plain["relative_l2"][word], plain["shipped_relative_l2"][word] = column.layers, column.shipped
+        if column.agreement is not None:
+            plain["agreement"][word] = column.agreement.as_json()
+    write_whole(path, json_bytes(plain))

@@ -20,12 +20,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_input_argument(parser)
     rule = "a layer passes if |c - r| <= atol + rtol * max|r|"
     parser.add_argument("--atol", type=_tolerance, default=0.0, help=f"{rule} (default 0)")
-    parser.add_argument("--rtol", type=_tolerance, default=1e-5, help="default 1e-5")
+    parser.add_argument("--rtol", type=_tolerance, help="default 1e-5")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write the comparison as JSON and as one HTML page")
 
 
 def add_input_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input", metavar="WHAT", help="random:SEED (default random:0), an .npy, .npz or image file")
+    words = "random:SEED (default random:0), structured:SEED, an .npy, .npz or image file"
+    parser.add_argument("--input", metavar="WHAT", help=words)
+
+
+def add_reference_argument(parser: argparse.ArgumentParser) -> None:
+    """For comparisons of engines, which are worth something without the source framework too."""
+    words = "source: the source framework; interpreter: our own definition in float64, which proves the engine alone"
+    choices = ("auto", "source", "interpreter")
+    parser.add_argument("--reference-run", choices=choices, default="auto", help=f"{words} (default: what is there)")
 
 
 def _tolerance(text: str) -> float:
@@ -90,10 +98,11 @@ def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -
     activations = reference_activations(options, console, prepared)
     with console.stage("compare") as found:
         readings = readings_of(prepared.graph, prepared.weights)
-        verification = verify(prepared.definition, activations, Tolerance(options.atol, options.rtol), readings)
+        tolerance = Tolerance(options.atol, 1e-5 if options.rtol is None else options.rtol)
+        verification = verify(prepared.definition, activations, tolerance, readings)
         found.append(f"{len(verification.comparison.rows)} layers, isolated and accumulated")
     if options.report is not None:
-        _write_reports(options.report, console, prepared, verification)
+        write_reports(options.report, console, prepared, verification)
     return verification.comparison
 
 
@@ -121,7 +130,43 @@ def reference_activations(options: argparse.Namespace, console: Console, prepare
     return activations
 
 
-def _write_reports(directory: Path, console: Console, prepared: Prepared, verification: Any) -> None:
+def any_activations(options: argparse.Namespace, console: Console, prepared: Prepared) -> Any:
+    """Those of the source framework; where it cannot be asked, or need not be, those of our own fp32 definition.
+
+    Raises:
+        UsageError: `--reference-run source`, and the config names no reference, or its framework is not installed.
+    """
+    missing = "--reference-run interpreter"
+    if options.reference_run != "interpreter":
+        try:
+            check_reference(prepared.model)
+            return reference_activations(options, console, prepared)
+        except MissingFramework as error:
+            if options.reference_run == "source":
+                raise
+            missing = str(error)
+    console.line("reference", f"not the source framework: {missing}")
+    return _own_activations(options, console, prepared)
+
+
+def check_reference(model: Any) -> None:
+    """Raises MissingFramework where the config names nothing to compare with."""
+    if model.reference is None:
+        raise MissingFramework(f"{model.path}: names no `reference` to compare with; see configs/model1.yaml")
+
+
+def _own_activations(options: argparse.Namespace, console: Console, prepared: Prepared) -> Any:
+    from verify.engine_comparison import interpreted_activations
+    from verify.inputs import make_inputs
+
+    with console.stage("reference") as found:
+        inputs, title = make_inputs(prepared.graph, options.input or "random:0")
+        activations = interpreted_activations(prepared.definition, inputs, title)
+        found.append(f"{activations.title}; on {title}")
+    return activations
+
+
+def write_reports(directory: Path, console: Console, prepared: Prepared, verification: Any) -> None:
     from engine.atomic_file import check_writable
     from verify.report import write_json, write_page
 

@@ -56,7 +56,7 @@ def test_table_aligns_and_shows_every_figure():
     title, heading, *rows = printed(FAILED)
     assert title == "block: error of each layer, max|c - r| / max|r|, worst first"
     assert re.split(r"\s{2,}", heading) == [
-        "layer", "type", "output", "isolated", "accumulated", "needs rtol", "PSNR dB", "result"
+        "layer", "type", "output", "isolated", "accumulated", "rel. L2", "needs rtol", "PSNR dB", "result"
     ]  # fmt: skip
     end = heading.index("accumulated") + len("accumulated")
     assert all(re.search(r"(\d|-)$", row[:end]) for row in rows)
@@ -64,7 +64,7 @@ def test_table_aligns_and_shows_every_figure():
     bn = FAILED.rows[1]
     assert re.split(r"\s{2,}", shown) == [
         "bn", "batch_norm", "1 x 4 x 5 x 7", f"{bn.isolated.error:.1e}", f"{bn.accumulated.error:.1e}",
-        f"{bn.worst.needed:.1e}", f"{bn.worst.psnr:.1f}", "FAILED"
+        f"{bn.worst.relative_l2:.1e}", f"{bn.worst.needed:.1e}", f"{bn.worst.psnr:.1f}", "FAILED"
     ]  # fmt: skip
     assert next(row for row in rows if row.startswith("relu")).endswith("FAILED, inherited")
 

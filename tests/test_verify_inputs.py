@@ -103,7 +103,7 @@ def write(name: str, contents: Any) -> Callable[[Path], Path]:
 
 RIGHT = np.zeros((3, 2, 5, 7), np.float32)
 REFUSED = {
-    "absent": (lambda directory: directory / "no.npy", "no such file; wanted random:SEED, an .npy, .npz or image"),
+    "absent": (lambda directory: directory / "no.npy", "no such file; wanted random:SEED, structured:SEED, an .npy"),
     "endless name": (lambda directory: directory / ("x" * 5000), "no such file"),
     "other shape": (write("a.npy", RIGHT[:, :, :4]), "'image' is float32 3 x 2 x 4 x 7, wanted float32 3 x 2 x 5 x 7"),
     "other batch": (write("a.npy", RIGHT[:2]), "'image' is float32 2 x 2 x 5 x 7, wanted float32 3 x 2 x 5 x 7"),

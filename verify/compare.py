@@ -6,6 +6,7 @@
 
 Isolated: our layer on the reference's own inputs, so that an early error does not drown later layers.
 Accumulated: our layer on our own inputs, all the way from the image.
+Shipped: an output of the engine that is deployed, where the accumulated ones are of an engine opened to be looked into.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import math
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
+
+KINDS = ("isolated", "accumulated", "shipped")
+"""What a layer's row may hold a Difference for."""
 
 
 class Tolerance(NamedTuple):
@@ -65,9 +69,10 @@ class LayerRow(NamedTuple):
 
     Attributes:
         reference: the reference's own name for the tensor.
-        isolated, accumulated: see the module; None only where `problem` says why.
+        isolated, accumulated, shipped: see the module; one that is judged is None only where `problem` says why.
         problem: what made a comparison impossible (no such tensor, another shape, NaN); such a row has failed.
         diagnosis: what the layer would agree with, best first.
+        judged: those of KINDS that decide; what else the row holds is for reading only.
     """
 
     layer: str
@@ -78,28 +83,36 @@ class LayerRow(NamedTuple):
     accumulated: Optional[Difference]
     problem: str = ""
     diagnosis: Tuple[str, ...] = ()
+    shipped: Optional[Difference] = None
+    judged: Tuple[str, ...] = ("isolated", "accumulated")
 
     @property
     def passed(self) -> bool:
-        found = (self.isolated, self.accumulated)
+        found = (getattr(self, kind) for kind in self.judged)
         return not self.problem and all(each is not None and each.passed for each in found)
 
     @property
+    def inherited(self) -> bool:
+        """Whether the layer failed, but not on the reference's own inputs."""
+        alone = not self.problem and self.isolated is not None and self.isolated.passed
+        return alone and not self.passed
+
+    @property
     def worst(self) -> Optional[Difference]:
-        """Whichever of both has the larger error; None where neither could be computed."""
-        found = [each for each in (self.accumulated, self.isolated) if each is not None]
+        """Whichever has the largest error; None where none could be computed."""
+        found = [each for each in (self.accumulated, self.isolated, self.shipped) if each is not None]
         return max(found, key=lambda each: each.error, default=None)
 
     @property
     def worst_error(self) -> float:
-        """The larger of both errors; infinite where nothing could be compared."""
+        """The largest of its errors; infinite where nothing could be compared."""
         return math.inf if self.problem or self.worst is None else self.worst.error
 
 
 class Comparison(NamedTuple):
     """All rows in execution order, and what was compared with what.
 
-    `candidate`, `reference` and `input` are sentences for people.
+    `candidate`, `reference` and `input` are sentences for people, and so are the `notes`: what else must be known.
     """
 
     model: str
@@ -108,11 +121,19 @@ class Comparison(NamedTuple):
     input: str
     tolerance: Tolerance
     rows: Tuple[LayerRow, ...]
+    notes: Tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Comparing nothing is a failure."""
-        return bool(self.rows) and all(row.passed for row in self.rows)
+        """Comparing nothing, or judging nothing, is a failure."""
+        return any(row.judged for row in self.rows) and all(row.passed for row in self.rows)
+
+    @property
+    def kinds(self) -> Tuple[str, ...]:
+        """Those of KINDS that some row has or is judged by."""
+        return tuple(
+            kind for kind in KINDS if any(kind in row.judged or getattr(row, kind) is not None for row in self.rows)
+        )
 
     @property
     def failed(self) -> Tuple[LayerRow, ...]:
@@ -121,7 +142,7 @@ class Comparison(NamedTuple):
     @property
     def needed(self) -> float:
         """The smallest rtol with which every row would pass, infinite where none would."""
-        found = [each for row in self.rows for each in (row.isolated, row.accumulated)]
+        found = [getattr(row, kind) for row in self.rows for kind in row.judged]
         if not found or None in found or any(row.problem for row in self.rows):
             return math.inf
         return max(each.needed for each in found)
@@ -129,7 +150,7 @@ class Comparison(NamedTuple):
     @property
     def first_bad(self) -> Optional[LayerRow]:
         """The first failing layer in execution order, those that fail in isolation before those that only inherit."""
-        alone = [row for row in self.rows if row.problem or row.isolated is None or not row.isolated.passed]
+        alone = [row for row in self.failed if not row.inherited]
         return (alone or list(self.failed) or [None])[0]
 
     @property
@@ -149,6 +170,7 @@ class Comparison(NamedTuple):
             "tolerance": {**self.tolerance._asdict(), "rule": str(self.tolerance)},
             "needed": _number(self.needed),
             "first_bad": bad.layer if bad else None,
+            "notes": list(self.notes),
             "rows": rows,
         }
 
@@ -234,8 +256,8 @@ def _needed(max_abs: float, magnitude: float, atol: float) -> float:
 
 def _plain(row: LayerRow) -> Dict[str, Any]:
     plain = row._asdict()
-    plain.update(shape=list(row.shape), diagnosis=list(row.diagnosis), passed=row.passed)
-    for key in ("isolated", "accumulated"):
+    plain.update(shape=list(row.shape), diagnosis=list(row.diagnosis), judged=list(row.judged), passed=row.passed)
+    for key in KINDS:
         found = getattr(row, key)
         plain[key] = None if found is None else {name: _number(value) for name, value in found._asdict().items()}
     return plain

@@ -1,4 +1,4 @@
-"""What a comparison feeds: an image, an array, or random numbers of a seed; as the engine takes it."""
+"""What a comparison feeds: an image, an array, random numbers or a made-up image of a seed; as the engine takes it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from spec.errors import UsageError
 from spec.graph import Graph
 from spec.shapes import show
+from verify.structured_images import structured_inputs
 
 Inputs = Dict[str, np.ndarray]
 
@@ -20,16 +21,21 @@ def make_inputs(graph: Graph, wish: str) -> Tuple[Inputs, str]:
     """Arrays by input name, and a sentence that says where they came from.
 
     Args:
-        wish: `random:SEED`, an `.npy` file, an `.npz` with one array an input, or an image file of the input's size.
+        wish: `random:SEED`, `structured:SEED` (see structured_images.py), an `.npy` file, an `.npz` with one array an
+            input, or an image file of the input's size.
 
     Raises:
         UsageError: the file cannot be read, or does not fit; nothing is resized or cast.
     """
     if wish.startswith("random:") and wish[7:].isdigit():
         return _random(graph, int(wish[7:])), f"random numbers of seed {wish[7:]}"
+    if wish.startswith("structured:") and wish[11:].isdigit():
+        seeds = [(int(wish[11:]), number) for number in range(batch_size(graph))]
+        return structured_inputs(graph, seeds), f"structured images of seed {wish[11:]}"
     path = Path(wish)
     if not os.path.isfile(wish):  # Path.is_file raises where a name is too long
-        raise UsageError(f"--input {wish}: no such file; wanted random:SEED, an .npy, .npz or image file")
+        known = "random:SEED, structured:SEED, an .npy, .npz or image file"
+        raise UsageError(f"--input {wish}: no such file; wanted {known}")
     arrays = read_inputs(path, graph)
     for name, array in arrays.items():
         check_input(graph, wish, name, array)

@@ -84,7 +84,7 @@ def verify(
         rows += found
     candidate = f"the network definition of {tensorrt.title}, run on the CPU in float32"
     comparison = Comparison(graph.name, candidate, activations.title, activations.input_title, tolerance, tuple(rows))
-    return Verification(comparison, _worst_arrays(comparison, ours, activations))
+    return Verification(comparison, worst_arrays(comparison, ours, activations))
 
 
 def _isolated(interpreter: Interpreter, layer: Layer, activations: Activations) -> _Alone:
@@ -155,7 +155,7 @@ def _case(
     return Case(layer, inputs, arrays, others[layer.name], readings(layer.name), candidate, others)
 
 
-def _worst_arrays(
+def worst_arrays(
     comparison: Comparison, ours: Mapping[str, np.ndarray], activations: Activations
 ) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
     """Both arrays of the worst layer that has both, for a histogram."""

@@ -12,7 +12,7 @@ from spec.shapes import show
 from verify.compare import Comparison, Difference, LayerRow
 from verify.report.network_layout import Column, Layout, arrange
 from verify.report.scale import ErrorScale
-from verify.report.wording import show_error, show_result
+from verify.report.wording import error_words, show_result
 
 BOX_HEIGHT, MARGIN = 24.0, 12.0
 CHARACTER = 6.7
@@ -78,30 +78,34 @@ def shorten(name: str) -> str:
     return f"{name[: kept // 2]}…{name[-(kept - kept // 2) :]}"
 
 
-def colouring(difference: Optional[Difference], problem: str, scale: ErrorScale) -> Tuple[str, float]:
-    """What a box's colour says: exact, passed, failed or absent, and how far along that half of the scale, 0 to 1."""
+def colouring(
+    difference: Optional[Difference], problem: str, scale: ErrorScale, judged: bool = True
+) -> Tuple[str, float]:
+    """What a box's colour says: exact, passed, failed or absent, and how far along that half of the scale, 0 to 1.
+
+    What is not judged does not fail: beyond the tolerance it stands at the end of the passed half.
+    """
     if difference is None:
         return ("failed" if problem else "absent"), 1.0
     if difference.error == 0 and not problem:
         return "exact", 0.0
-    passed = difference.passed and not problem
+    passed = (difference.passed or not judged) and not problem
     return ("passed" if passed else "failed"), round(scale.fraction(difference.error, passed), 3)
 
 
 def culprit(box: Box) -> bool:
     """Whether the layer itself is wrong, not only its inputs."""
     row = box.row
-    return row is not None and (bool(row.problem) or row.isolated is None or not row.isolated.passed)
+    if row is None or row.problem:
+        return row is not None
+    return "isolated" in row.judged and (row.isolated is None or not row.isolated.passed)
 
 
 def describe(box: Box) -> str:
     """All about a box, a fact a line."""
     lines = [f"{box.name}", f"{box.type}, {box.shape}"]
     if box.row is not None:
-        isolated, accumulated = (
-            show_error(each.error if each else None) for each in (box.row.isolated, box.row.accumulated)
-        )
-        lines += [f"isolated {isolated}, accumulated {accumulated}", show_result(box.row)]
+        lines += [", ".join(error_words(box.row)), show_result(box.row)]
         lines += [box.row.problem] if box.row.problem else []
         lines += [f"reference: {box.row.reference}"] if box.row.reference else []
     elif box.type != "input":

@@ -20,6 +20,7 @@ from verify.report import network_drawing, plots
 from verify.report.scale import ErrorScale, error_scale
 from verify.report.terminal import diagnosis, worst_element
 from verify.report.wording import (
+    RESULTS,
     show_count,
     show_decibels,
     show_element,
@@ -73,6 +74,8 @@ def render(comparison: Comparison, graph: Graph, arrays: ReportArrays, ledger: S
         figures={"errors": plots.error_plot(comparison, scale), "histograms": histograms(comparison.tolerance, arrays)},
         rows=table_rows(comparison, ledger),
         drawing=network_drawing.draw(graph, comparison),
+        headings=headings(comparison),
+        measures=measures(comparison),
         scale=scale,
         ticks=colour_bar_ticks(scale),
         sheet=Markup((HERE / "page.css").read_text("utf-8")),
@@ -96,7 +99,7 @@ def facts(comparison: Comparison) -> List[Tuple[str, str]]:
     if element is not None:
         row, kind = element
         found.append(("worst element", f"{show_element(row.layer, getattr(row, kind))} ({kind})"))
-    return found
+    return found + [("note", note) for note in comparison.notes]
 
 
 def histograms(tolerance: Tolerance, arrays: ReportArrays) -> List[Dict[str, Any]]:
@@ -118,8 +121,8 @@ def table_rows(comparison: Comparison, ledger: Sequence[LedgerRow]) -> List[Dict
     return [
         {
             "row": row,
-            "cells": _cells(position, row),
-            "figures": figures(row),
+            "cells": _cells(position, row, comparison.kinds),
+            "figures": figures(row, comparison.kinds),
             "ledger": [_ledger_cells(entry) for entry in by_layer.get(row.layer, ())],
             "first_bad": row is comparison.first_bad,
             "found_by": _found_by(row, by_layer.get(row.layer, ())),
@@ -128,12 +131,13 @@ def table_rows(comparison: Comparison, ledger: Sequence[LedgerRow]) -> List[Dict
     ]
 
 
-def figures(row: LayerRow) -> List[Tuple[str, str, str]]:
-    """(title, isolated, accumulated) of every figure of Difference."""
+def figures(row: LayerRow, kinds: Sequence[str]) -> List[Tuple[str, ...]]:
+    """(title, one text a kind) of every figure of Difference."""
     if row.worst is None:
         return []
+    found = [getattr(row, kind) for kind in kinds]
     return [
-        (title, *("-" if each is None else show_figure(each) for each in (row.isolated, row.accumulated)))
+        (title, *("-" if each is None else show_figure(each) for each in found))
         for title, show_figure in (
             ("max|c − r| / max|r|", lambda each: show_error(each.error)),
             ("max|c − r|", lambda each: f"{each.max_abs:.3e}"),
@@ -148,6 +152,19 @@ def figures(row: LayerRow) -> List[Tuple[str, str, str]]:
             ("reference there", lambda each: show_value(each.worst[2])),
         )
     ]
+
+
+def headings(comparison: Comparison) -> List[Tuple[str, str]]:
+    """(title, `text` or `number`) of the columns of `_cells`; the result is sorted by its rank."""
+    words = [("#", "number"), ("layer", "text"), ("type", "text"), ("output", "number")]
+    numbers = [*comparison.kinds, "rel. L2", "PSNR dB", "result"]
+    return words + [(title, "number") for title in numbers]
+
+
+def measures(comparison: Comparison) -> List[str]:
+    """What the drawing can be coloured by, best first: a failed network shows at first which layers are to blame."""
+    found = [kind for kind in ("accumulated", "isolated") if kind in comparison.kinds] or ["accumulated"]
+    return found if comparison.passed else found[::-1]
 
 
 def colour_bar_ticks(scale: ErrorScale) -> Dict[str, List[Tuple[str, float]]]:
@@ -183,7 +200,7 @@ def _environment() -> Any:
     return environment
 
 
-def _cells(position: int, row: LayerRow) -> List[Tuple[str, Any]]:
+def _cells(position: int, row: LayerRow, kinds: Sequence[str]) -> List[Tuple[str, Any]]:
     """(text, sort key) of each column; a number sorts as a number, what is missing as the worst."""
     worst = row.worst
     return [
@@ -191,11 +208,10 @@ def _cells(position: int, row: LayerRow) -> List[Tuple[str, Any]]:
         (row.layer, row.layer),
         (row.type, row.type),
         (_times(row.shape), math.prod(row.shape)),
-        _error_cell(row.isolated, "error"),
-        _error_cell(row.accumulated, "error"),
+        *(_error_cell(getattr(row, kind), "error") for kind in kinds),
         _error_cell(worst, "relative_l2"),
         (show_decibels(worst.psnr), worst.psnr) if worst else ("-", -math.inf),
-        (show_result(row), ("passed", "FAILED, inherited", "FAILED").index(show_result(row))),
+        (show_result(row), RESULTS.index(show_result(row))),
     ]
 
 

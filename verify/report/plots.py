@@ -14,8 +14,14 @@ import numpy as np
 from spec.errors import UsageError
 from verify.compare import Comparison, Difference, LayerRow, Tolerance
 from verify.report.scale import ErrorScale, relative_limit
-from verify.report.wording import show_error, show_result
+from verify.report.wording import error_words, show_result
 
+SERIES = (
+    # kind, symbol, mode
+    ("accumulated", "circle", "lines+markers"),
+    ("isolated", "diamond", "markers"),
+    ("shipped", "star", "markers"),
+)
 BINS = 61
 """Odd, so that the middle bin is around zero."""
 NAMED_TICKS = 32
@@ -33,11 +39,11 @@ def import_plotly() -> Any:
 
 
 def error_plot(comparison: Comparison, scale: ErrorScale) -> Dict[str, Any]:
-    """Isolated and accumulated error of every layer in execution order, with the tolerance."""
+    """The errors of every layer in execution order, with the tolerance."""
     graph_objects = import_plotly()
     rows = comparison.rows
     figure = graph_objects.Figure(layout=_layout("layer, in order of execution", "max|c − r| / max|r|"))
-    for kind, symbol, mode in (("accumulated", "circle", "lines+markers"), ("isolated", "diamond", "markers")):
+    for kind, symbol, mode in (each for each in SERIES if each[0] in comparison.kinds):
         points = [(getattr(row, kind), row.problem) for row in rows]
         heights = [each.error if each and 0 < each.error < math.inf else None for each, _ in points]
         figure.add_scatter(
@@ -138,8 +144,7 @@ def _hover(rows: Sequence[LayerRow]) -> List[str]:
 
 
 def _facts(row: LayerRow) -> List[str]:
-    errors = [show_error(each.error if each else None) for each in (row.isolated, row.accumulated)]
-    facts = [f"{row.type}", f"isolated {errors[0]}", f"accumulated {errors[1]}", show_result(row)]
+    facts = [row.type, *error_words(row), show_result(row)]
     return facts + ([row.problem] if row.problem else [])
 
 
@@ -156,7 +161,7 @@ def _exact(rows: Sequence[LayerRow], scale: ErrorScale) -> List[Tuple[int, float
     return [
         (position, scale.floor)
         for position, row in enumerate(rows)
-        if any(each is not None and each.error == 0 for each in (row.isolated, row.accumulated))
+        if any(each is not None and each.error == 0 for each in (row.isolated, row.accumulated, row.shipped))
     ]
 
 
@@ -164,9 +169,8 @@ def _failed(rows: Sequence[LayerRow], scale: ErrorScale) -> List[Tuple[int, floa
     """A point on every error that failed, and at the ceiling where nothing could be compared."""
     points = []
     for position, row in enumerate(rows):
-        points += [
-            (position, scale.height(each.error)) for each in (row.isolated, row.accumulated) if each and not each.passed
-        ]
+        found = [getattr(row, kind) for kind in row.judged]
+        points += [(position, scale.height(each.error)) for each in found if each and not each.passed]
         points += [(position, scale.ceiling)] if row.problem or row.worst is None else []
     return points
 
@@ -187,7 +191,7 @@ def _add_points(
 def _add_tolerance(figure: Any, comparison: Comparison) -> None:
     """A straight line for a pure rtol; with an atol every layer has its own limit."""
     limits: List[Optional[float]] = [
-        _drawable(comparison.tolerance, row.accumulated or row.isolated) for row in comparison.rows
+        _drawable(comparison.tolerance, row.accumulated or row.isolated or row.shipped) for row in comparison.rows
     ]
     if any(limits):
         figure.add_scatter(

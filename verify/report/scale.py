@@ -36,7 +36,7 @@ class ErrorScale(NamedTuple):
 
 def error_scale(comparison: Comparison) -> ErrorScale:
     """A decade of room below the smallest error that is not zero, and above the largest."""
-    found = [each for row in comparison.rows for each in (row.isolated, row.accumulated) if each is not None]
+    found = [each for row in comparison.rows for each in (row.isolated, row.accumulated, row.shipped) if each]
     limits = [limit for limit in (relative_limit(comparison.tolerance, each) for each in found) if 0 < limit < math.inf]
     tolerance = max(limits, default=comparison.tolerance.rtol)
     errors = [each.error for each in found if 0 < each.error < math.inf] + [tolerance] * (tolerance > 0)

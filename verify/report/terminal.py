@@ -5,7 +5,7 @@ stem/bn  batch_norm  1x64x112x112  3.8e-01  3.8e-01  3.8e-01  25.1  FAILED
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Optional, Tuple, Union
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 from spec.shapes import show
 from verify.compare import Comparison, LayerRow
@@ -19,9 +19,8 @@ from verify.report.wording import (
     show_result,
 )
 
-COLUMNS = ("layer", "type", "output", "isolated", "accumulated", "needs rtol", "PSNR dB", "result")
-NUMBERS = range(3, 7)
-"""Columns that align right."""
+BEFORE, AFTER = ("layer", "type", "output"), ("rel. L2", "needs rtol", "PSNR dB", "result")
+"""Columns around the errors, of which there is one for each kind of comparison."""
 
 
 def print_table(comparison: Comparison, console: Union[Any, Callable[[str], Any]], limit: Optional[int]) -> None:
@@ -35,12 +34,14 @@ def print_table(comparison: Comparison, console: Union[Any, Callable[[str], Any]
     rows = worst_first(comparison)
     shown = rows[:limit]
     title = f"{comparison.model}: error of each layer, max|c - r| / max|r|, worst first"
+    columns = (*BEFORE, *comparison.kinds, *AFTER)
+    cells = [_cells(row, comparison.kinds) for row in shown]
     left_out = _left_out(rows[len(shown) :])
     if callable(console):
-        for line in [title, *_aligned([_cells(row) for row in shown]), *left_out]:
+        for line in [title, *_aligned(columns, cells), *left_out]:
             console(line)
     elif console.is_terminal:
-        console.print(_rich_table(title, shown))
+        console.print(_rich_table(title, columns, cells, [row.passed for row in shown]))
         for line in left_out:
             console.print(line, markup=False, highlight=False)
     else:
@@ -67,16 +68,16 @@ def verdict_lines(comparison: Comparison) -> List[str]:
     if element is not None:
         row, kind = element
         lines.append(f"worst element, {kind}: {show_element(row.layer, getattr(row, kind))}")
-    return lines + first_bad_lines(comparison)
+    return lines + list(comparison.notes) + first_bad_lines(comparison)
 
 
 def worst_element(comparison: Comparison) -> Optional[Tuple[LayerRow, str]]:
-    """The row with the largest error that could be computed, and whether `isolated` or `accumulated`."""
+    """The row with the largest error that could be computed, and its kind."""
     found = [
-        (difference.error, row, kind)
+        (getattr(row, kind).error, row, kind)
         for row in comparison.rows
-        for kind, difference in (("accumulated", row.accumulated), ("isolated", row.isolated))
-        if difference is not None
+        for kind in ("accumulated", "isolated", "shipped")
+        if getattr(row, kind) is not None
     ]
     return max(found, key=lambda each: each[0])[1:] if found else None
 
@@ -94,23 +95,33 @@ def first_bad_lines(comparison: Comparison) -> List[str]:
 
 
 def diagnosis(row: LayerRow) -> Tuple[str, ...]:
-    """What the layer would agree with, or that nothing is known."""
+    """What the layer would agree with, or that nothing is known; an engine's layers cannot be tried by themselves."""
+    if "isolated" not in row.judged and not row.diagnosis:
+        return ("run.py diff without --engine tells whether the network definition is right: it tries the mistakes",)
     return row.diagnosis or ("none of the classic mistakes explains it",)
 
 
-def _cells(row: LayerRow) -> List[str]:
-    errors = [show_error(each and each.error) for each in (row.isolated, row.accumulated)]
+def _cells(row: LayerRow, kinds: Sequence[str]) -> List[str]:
+    errors = [show_error(each and each.error) for each in (getattr(row, kind) for kind in kinds)]
     worst = row.worst
-    needed, psnr = (show_error(worst.needed), show_decibels(worst.psnr)) if worst else ("-", "-")
+    figures = ("-", "-", "-")
+    if worst is not None:
+        figures = (show_error(worst.relative_l2), show_error(worst.needed), show_decibels(worst.psnr))
     result = f"{show_result(row)}: {row.problem}" if row.problem else show_result(row)
-    return [row.layer, row.type, show(row.shape), *errors, needed, psnr, result]
+    return [row.layer, row.type, show(row.shape), *errors, *figures, result]
 
 
-def _aligned(rows: List[List[str]]) -> List[str]:
-    widths = [max(len(row[column]) for row in [list(COLUMNS), *rows]) for column in range(len(COLUMNS))]
+def _is_number(column: int, columns: Sequence[str]) -> bool:
+    """Numbers align right."""
+    return len(BEFORE) <= column < len(columns) - 1
+
+
+def _aligned(columns: Sequence[str], rows: List[List[str]]) -> List[str]:
+    lines = [list(columns), *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
     aligned = [
-        [cell.rjust(width) if column in NUMBERS else cell.ljust(width) for column, (cell, width) in enumerate(pairs)]
-        for pairs in (zip(row, widths) for row in [list(COLUMNS), *rows])
+        [cell.rjust(width) if _is_number(k, columns) else cell.ljust(width) for k, (cell, width) in enumerate(pairs)]
+        for pairs in (zip(line, widths) for line in lines)
     ]
     return ["  ".join(cells).rstrip() for cells in aligned]
 
@@ -119,16 +130,17 @@ def _left_out(rows: List[LayerRow]) -> List[str]:
     if not rows:
         return []
     failed = sum(not row.passed for row in rows)
-    return [f"and {len(rows)} more, {f'{failed} of them failed' if failed else 'all passed'}"]
+    fine = "all passed" if all(row.judged for row in rows) else "none failed"
+    return [f"and {len(rows)} more, {f'{failed} of them failed' if failed else fine}"]
 
 
-def _rich_table(title: str, rows: List[LayerRow]) -> Any:
+def _rich_table(title: str, columns: Sequence[str], rows: List[List[str]], passed: List[bool]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=Text(title), title_justify="left", header_style="bold")
-    for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="right" if number in NUMBERS else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in _cells(row)), style=None if row.passed else "bold red")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if _is_number(number, columns) else "left", overflow="fold")
+    for cells, fine in zip(rows, passed):
+        table.add_row(*(Text(cell) for cell in cells), style=None if fine else "bold red")
     return table

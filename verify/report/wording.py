@@ -6,9 +6,12 @@ error 1.5e-06 of max|r|   value 0.123456789   element stem/bn[0, 3, 17, 4]   sha
 from __future__ import annotations
 
 import math
-from typing import Optional
+from typing import List, Optional
 
-from verify.compare import Comparison, Difference, LayerRow
+from verify.compare import KINDS, Comparison, Difference, LayerRow
+
+RESULTS = ("passed", "not judged", "FAILED, inherited", "FAILED")
+"""Best first."""
 
 
 def show_error(error: Optional[float]) -> str:
@@ -32,32 +35,39 @@ def show_element(layer: str, difference: Difference) -> str:
 
 
 def show_result(row: LayerRow) -> str:
-    """`passed`; `FAILED` where the layer itself is wrong; `FAILED, inherited` where only its inputs are."""
+    """One of RESULTS: `FAILED` where the layer itself is wrong, `FAILED, inherited` where only its inputs are."""
     if row.passed:
-        return "passed"
-    inherited = not row.problem and row.isolated is not None and row.isolated.passed
-    return "FAILED, inherited" if inherited else "FAILED"
+        return "passed" if row.judged else "not judged"
+    return "FAILED, inherited" if row.inherited else "FAILED"
 
 
 def show_errors(row: LayerRow) -> str:
     """`isolated 1.5e-07, accumulated 2.0e-06 of max|r|`, or what made a comparison impossible."""
     if row.worst is None:
         return row.problem or "not compared"
-    errors = [each and each.error for each in (row.isolated, row.accumulated)]
-    shown = f"isolated {show_error(errors[0])}, accumulated {show_error(errors[1])} of max|r|"
+    shown = f"{', '.join(error_words(row))} of max|r|"
     return f"{shown}; {row.problem}" if row.problem else shown
+
+
+def error_words(row: LayerRow) -> List[str]:
+    """`isolated 1.5e-07`, `accumulated 2.0e-06`: each kind that the row has or is judged by."""
+    found = {kind: getattr(row, kind) for kind in KINDS if kind in row.judged or getattr(row, kind) is not None}
+    return [f"{kind} {show_error(each and each.error)}" for kind, each in found.items()]
 
 
 def show_count(comparison: Comparison) -> str:
     """`189 of 189 layers passed`, `1 of 189 layers failed`; comparing nothing is said plainly."""
-    total, failed = len(comparison.rows), len(comparison.failed)
-    if not total:
+    judged = sum(bool(row.judged) for row in comparison.rows)
+    others, failed = len(comparison.rows) - judged, len(comparison.failed)
+    if not judged:
         return "nothing was compared, which counts as failed"
-    return f"{failed} of {total} layers failed" if failed else f"{total} of {total} layers passed"
+    total = len(comparison.rows) if failed else judged
+    shown = f"{failed} of {total} layers failed" if failed else f"{judged} of {judged} layers passed"
+    return f"{shown}, {others} only measured" if others and not failed else shown
 
 
 def show_needed(comparison: Comparison) -> str:
-    """The smallest rtol with which every layer would have passed."""
+    """The smallest rtol with which everything that is judged would have passed."""
     if math.isinf(comparison.needed):
         return "no rtol would pass"
     return f"the smallest rtol that would pass is {_rounded_up(comparison.needed)}"

@@ -1,0 +1,177 @@
+"""Engines on the GPU to compare with: one that is looked into and one as it is shipped, of the same options.
+
+    the network in a precision ─┬─ looked into ─> its inner tensors      run on the same input
+                                └─ shipped ─────> its outputs            and on many for the agreement
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import contextmanager
+from typing import Any, Iterator, List, Mapping, NamedTuple, Optional
+
+from commands import build_arguments
+from commands.console import Console
+from commands.stages import Prepared, precision_of
+from spec.errors import UsageError
+
+
+class Look(NamedTuple):
+    """What a precision's engines gave, and how often the shipped one decides as the reference does."""
+
+    seen: Any  # verify.engine_comparison.Seen
+    agreement: Optional[Any]  # verify.agreement.Agreement
+
+
+def add_agreement_argument(parser: argparse.ArgumentParser) -> None:
+    words = "also compare the largest output on so many structured images with our fp32 definition's on the CPU"
+    parser.add_argument("--agreement", type=_count, metavar="COUNT", help=words)
+
+
+def add_on_argument(parser: argparse.ArgumentParser) -> None:
+    """For what can be run either way."""
+    words = "gpu: an engine; cpu: the network definition (default: a GPU where one answers)"
+    parser.add_argument("--on", choices=("auto", "gpu", "cpu"), default="auto", help=words)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a number of images from 1 on, found '{text}'")
+    return int(text)
+
+
+def on_gpu(options: argparse.Namespace) -> bool:
+    """Where `--on` leads; without a GPU, options that only a build takes are refused.
+
+    Raises:
+        UsageError: a GPU is asked for and none answers, or nothing is built for options of a build.
+    """
+    from engine.tensorrt_api import gpu_count
+
+    wanted = options.on == "gpu" or options.on == "auto" and gpu_count() > 0
+    if wanted:
+        check_gpu("--on gpu")
+    else:
+        refuse_build_options(options, "nothing is built on the CPU")
+    return wanted
+
+
+def check_gpu(wanted_by: str) -> None:
+    """Before the work starts."""
+    from engine.tensorrt_api import gpu_count
+
+    if not gpu_count():
+        raise UsageError(f"{wanted_by}: no GPU answers here; without it the network definition is run on the CPU")
+
+
+def refuse_build_options(options: argparse.Namespace, why: str) -> None:
+    """Raises UsageError for every option of a build that was given where it would be ignored."""
+    from engine.build_options import SETTINGS
+
+    parser = argparse.ArgumentParser()
+    build_arguments.add_arguments(parser)
+    given = [field for field, default in vars(parser.parse_args([])).items() if getattr(options, field) != default]
+    if given:
+        names = [SETTINGS[field].option if field in SETTINGS else f"--{field}" for field in given]
+        raise UsageError(f"{', '.join(names)}: {why}")
+
+
+def refuse_precision(options: argparse.Namespace, why: str) -> None:
+    """For verbs that take the options of a build but choose the precision themselves."""
+    if options.precision is not None:
+        raise UsageError(f"--precision {options.precision}: {why}")
+
+
+def defined(prepared: Prepared, model: Any) -> Any:
+    """The network defined anew in the precision of a ModelSpec, to be changed and built at will."""
+    from engine.network import define
+    from engine.precision import FP32
+
+    tensorrt, graph = prepared.definition.tensorrt, prepared.graph
+    is_fp32 = model.precision.words == ("fp32",)
+    return define(
+        graph, prepared.weights.arrays, tensorrt, FP32 if is_fp32 else precision_of(model, graph, tensorrt)
+    )
+
+
+def look(
+    options: argparse.Namespace,
+    console: Console,
+    prepared: Prepared,
+    model: Any,
+    inputs: Mapping[str, Any],
+    wish: str = "marked",
+) -> Look:
+    """Builds both engines in the precision of `model` and runs them.
+
+    Args:
+        wish: a key of engine.inside.WISHES.
+
+    Raises:
+        TensorRTError, DeviceError: what TensorRT and CUDA say.
+    """
+    from engine.devices import open_device
+    from engine.inside import way_of
+    from verify.engine_comparison import Seen
+
+    tensorrt = prepared.definition.tensorrt
+    way = way_of(tensorrt, wish, f"--per-layer {wish}")
+    with open_device() as device:
+        words = " and ".join(model.precision.words)
+        title = f"an engine of {tensorrt.title} in {words} on {device.facts().name}"
+        with opened(options, console, prepared, model, way, tensor_names(prepared.graph), device) as run:
+            inside = run(inputs)
+        with opened_as_shipped(options, console, prepared, model, device) as run:
+            shipped = run(inputs)
+            agreement = agreement_of(prepared, run, options.agreement) if options.agreement else None
+    return Look(Seen(inside, shipped, way, title), agreement)
+
+
+def tensor_names(graph: Any) -> List[str]:
+    return [name for layer in graph.layers for name in layer.tensor_names]
+
+
+@contextmanager
+def opened(
+    options: argparse.Namespace,
+    console: Console,
+    prepared: Prepared,
+    model: Any,
+    way: str,
+    names: List[str],
+    device: Any,
+) -> Iterator[Any]:
+    """An engine whose tensors of these names can be read: (inputs) -> arrays by name."""
+    from commands.progress import shown_progress
+    from engine.inside import open_inside
+
+    plan_options = build_arguments.plan_options(options, prepared.definition.tensorrt)
+    with shown_progress(console) as progress:
+        with open_inside(defined(prepared, model), way, names, plan_options, progress, device) as run:
+            yield run
+
+
+@contextmanager
+def opened_as_shipped(
+    options: argparse.Namespace, console: Console, prepared: Prepared, model: Any, device: Any
+) -> Iterator[Any]:
+    """The engine that the main job would write: (inputs) -> outputs by name."""
+    from commands.progress import shown_progress
+    from engine.plan import build_plan
+    from engine.runner import Runner
+
+    tensorrt = prepared.definition.tensorrt
+    with shown_progress(console) as progress:
+        plan = build_plan(defined(prepared, model), build_arguments.plan_options(options, tensorrt), progress)
+    with Runner(tensorrt, plan, device) as runner:
+        yield runner.run
+
+
+def agreement_of(prepared: Prepared, run: Any, count: int) -> Any:
+    """Of a way to run the network, with our fp32 definition on the CPU."""
+    from engine.interpreter import Interpreter
+    from verify.agreement import measure_agreement
+
+    definition = prepared.definition
+    interpreter = Interpreter(definition.network, definition.tensorrt.module)
+    return measure_agreement(run, interpreter.run, prepared.graph, count)
