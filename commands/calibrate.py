@@ -24,7 +24,7 @@ Arrays = Mapping[str, Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     images = "a folder of images or .npy files, one .npy with many images, random:COUNT or structured:COUNT"
-    parser.add_argument("--images", default="random:8", metavar="WHAT", help=f"{images} (default random:8)")
+    parser.add_argument("--images", default="structured:8", metavar="WHAT", help=f"{images} (default structured:8)")
     methods = ("min_max", "percentile", "entropy")
     parser.add_argument("--method", choices=methods, default="percentile", help="default percentile: 99.99 %% fit")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default out/<model>/<model>.ranges.json")

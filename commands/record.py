@@ -14,7 +14,7 @@ from spec.errors import UsageError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
-    parser.add_argument("--input", metavar="WHAT", help="random:SEED (default random:0), an .npy, .npz or image file")
+    verification.add_input_argument(parser)
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default out/<model>/<model>.activations.safetensors"
     )

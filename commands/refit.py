@@ -148,7 +148,7 @@ def _checked(options: argparse.Namespace, console: Console, prepared: Prepared, 
     tensorrt, network = prepared.definition.tensorrt, prepared.definition.network
     allowed = max(OUTPUT_RTOL[word] for word in prepared.model.precision.words)
     with console.stage("engine") as found:
-        inputs, title = make_inputs(prepared.graph, options.input or "random:0")
+        inputs, title = make_inputs(prepared.graph, options.input or verification.default_input(prepared.model))
         wanted = Interpreter(network, tensorrt.module).run(inputs)
         errors = errors_of(run_plan(tensorrt, plan, inputs), wanted)
         words = ", ".join(f"{name} off by {error:.1e} of max|r|" for name, error in errors.items())

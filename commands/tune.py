@@ -20,7 +20,7 @@ from spec.errors import UsageError
 HIGH = {"fp16": "fp32", "int8": "fp16"}
 """What kept layers compute in, by what the others do."""
 
-IMAGES = "random:2"
+IMAGES = "structured:2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

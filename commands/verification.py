@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_input_argument(parser: argparse.ArgumentParser) -> None:
-    words = "random:SEED (default random:0), structured:SEED, an .npy, .npz or image file"
+    words = "random:SEED (default in fp32), structured:SEED (default in others), an .npy, .npz or image file"
     parser.add_argument("--input", metavar="WHAT", help=words)
 
 
@@ -120,7 +120,7 @@ def reference_activations(options: argparse.Namespace, console: Console, prepare
         if options.input is None and reference.inputs is not None:
             inputs, title = reference.inputs, reference.input_title
         else:
-            inputs, title = make_inputs(prepared.graph, options.input or "random:0")
+            inputs, title = make_inputs(prepared.graph, options.input or default_input(prepared.model))
         activations = reference_activations(prepared.model, prepared.graph, reference, inputs, title)
         absent = unresolved(prepared.graph, reference, activations.names)
         if absent:
@@ -128,6 +128,11 @@ def reference_activations(options: argparse.Namespace, console: Console, prepare
             raise VerificationError([*absent.values(), f"{reference.title} has, in order: {names}"])
         found.append(f"{activations.title} on {activations.input_title}: {len(activations.arrays)} tensors")
     return activations
+
+
+def default_input(model: Any) -> str:
+    """Noise finds every mistake in a definition; fp16 and int8 are judged on images like those they are made for."""
+    return "random:0" if model.precision.words == ("fp32",) else "structured:0"
 
 
 def any_activations(options: argparse.Namespace, console: Console, prepared: Prepared) -> Any:
@@ -160,7 +165,7 @@ def _own_activations(options: argparse.Namespace, console: Console, prepared: Pr
     from verify.inputs import make_inputs
 
     with console.stage("reference") as found:
-        inputs, title = make_inputs(prepared.graph, options.input or "random:0")
+        inputs, title = make_inputs(prepared.graph, options.input or default_input(prepared.model))
         activations = interpreted_activations(prepared.definition, inputs, title)
         found.append(f"{activations.title}; on {title}")
     return activations

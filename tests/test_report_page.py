@@ -244,7 +244,7 @@ TEXT = [("ink", "paper"), ("ink", "panel"), ("soft", "paper"), ("soft", "panel")
         ("failed-ink", "panel"), ("link", "failed-panel"), ("paper", "failed-ink"), ("box-ink", "box-exact"),
         ("box-ink", "panel")]  # fmt: skip
 BOXES = [("box-ink", end) for end in ("passed-low", "passed-high", "failed-low", "failed-high")]
-MARKS = [(mark, "paper") for mark in ("isolated", "accumulated", "exact", "failed", "tolerance", "box-line")]
+MARKS = [(mark, "paper") for mark in ("isolated", "accumulated", "shipped", "exact", "failed", "tolerance", "box-line")]
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])

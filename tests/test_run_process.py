@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -28,10 +27,10 @@ def seconds_of(command: List[str]) -> float:
 
 
 def test_help_answers_at_once():
-    """At most 0.2 s above Python's own start, measured in turns, since this machine may be busy."""
-    pairs = [(seconds_of([*RUN, "--help"]), seconds_of([sys.executable, "-c", "pass"])) for _ in range(5)]
+    """At most 0.2 s above Python's own start; the fastest of several, since a busy machine only adds."""
+    pairs = [(seconds_of([*RUN, "--help"]), seconds_of([sys.executable, "-c", "pass"])) for _ in range(7)]
     helps, starts = zip(*pairs)
-    assert statistics.median(helps) < statistics.median(starts) + 0.2
+    assert min(helps) < min(starts) + 0.2
 
 
 @pytest.mark.parametrize("words", [["--help"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
