@@ -1,0 +1,111 @@
+"""Whether a build fits into this machine's memory, said before it starts: on a Jetson the system kills it in silence.
+
+    8.0 GB, 5.1 GB free; weights 98 MB; workspace 512 MB; the build needs about 1.2 GB
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from spec.errors import UsageError
+
+WORKSPACE = 512 << 20
+"""Bytes of scratch memory a build may use where --workspace says nothing: on a Jetson it is everybody's RAM."""
+
+FIXED, WEIGHT_COPIES = 256 << 20, 4
+"""Python with TensorRT loaded, and how many times its float32 weights a build holds: the mapped file, TensorRT's own
+copies, the plan. benchmarks/device_build.py measured 268 MB in all for 6 MB of weights, 564 MB for 102 MB."""
+
+_M_MMAP_THRESHOLD = -3
+"""malloc.h of glibc."""
+
+
+class Memory(NamedTuple):
+    """Bytes of this machine.
+
+    Attributes:
+        shared: whether a GPU takes its memory from the host's.
+        gpu_total, gpu_free: of a GPU with memory of its own.
+    """
+
+    total: int
+    free: int
+    shared: bool = False
+    gpu_total: Optional[int] = None
+    gpu_free: Optional[int] = None
+
+
+def read_memory(
+    gpu: Any, meminfo: Path = Path("/proc/meminfo"), board: Path = Path("/proc/device-tree/compatible")
+) -> Optional[Memory]:
+    """The Memory of this machine, or None where the system does not tell.
+
+    Args:
+        gpu: the engine.devices.device.DeviceFacts of the GPU, None without one.
+        board: names the board; a Tegra's GPU has no memory of its own.
+    """
+    try:
+        found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", meminfo.read_text(), re.MULTILINE))
+        total, free = (int(found[key]) << 10 for key in ("MemTotal", "MemAvailable"))
+    except (OSError, KeyError):
+        return None
+    if gpu is None:
+        return Memory(total, free)
+    if board.is_file() and b"tegra" in board.read_bytes():
+        return Memory(total, free, shared=True)
+    return Memory(total, free, False, gpu.total_bytes, gpu.free_bytes)
+
+
+def memory_words(memory: Optional[Memory], weights: int, workspace: int) -> str:
+    """What a person reads before the build starts.
+
+    Args:
+        weights: bytes of the parameters in float32.
+    """
+    if memory is None:
+        return "not known on this system"
+    own = "" if memory.gpu_free is None else f"; the GPU's {size(memory.gpu_total or 0)}, {size(memory.gpu_free)} free"
+    needs = f"the build needs about {size(_host_bytes(memory, weights, workspace))}"
+    free = f"{size(memory.total)}, {size(memory.free)} free{own}"
+    return f"{free}; weights {size(weights)}; workspace {size(workspace)}; {needs}"
+
+
+def check_memory(memory: Optional[Memory], weights: int, workspace: int) -> None:
+    """Raises UsageError where a build is likely to be killed half way."""
+    if memory is None:
+        return
+    rows = [("memory", memory.free, _host_bytes(memory, weights, workspace))]
+    if memory.gpu_free is not None:
+        rows.append(("GPU memory", memory.gpu_free, FIXED + 2 * weights + workspace))
+    cure = "close programs (a desktop takes 1 GB), add swap, lower --workspace, or try it with --force-memory"
+    problems = [
+        f"{name}: {size(free)} free, the build needs about {size(needed)} - {cure}"
+        for name, free, needed in rows
+        if free < needed
+    ]
+    if problems:
+        raise UsageError(problems)
+
+
+def return_freed_memory() -> None:
+    """Lets glibc give every large block back to the system as soon as it is freed, now and later.
+
+    Once a large block was freed, glibc keeps later ones up to 32 MB in its heap: after the layers were run on the CPU a
+    ResNet-50's build then takes 40 to 100 MB more. Elsewhere than on glibc nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 128 << 10)
+
+
+def size(count: int) -> str:
+    """Bytes as people say them; powers of two, as a board's label has them."""
+    return f"{count / (1 << 30):.1f} GB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MB"
+
+
+def _host_bytes(memory: Memory, weights: int, workspace: int) -> int:
+    """What a build takes of the host's memory; the GPU's share too where that is the same."""
+    return FIXED + WEIGHT_COPIES * weights + (workspace if memory.shared else 0)
