@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Calibrates; returns the exit code."""
     from engine import calibration
     from engine.atomic_file import check_writable
-    from engine.precision import quantized_tensors
+    from engine.quantization import quantized_tensors
 
     engines.refuse_precision(options, "ranges are those of the fp32 network")
     gpu = engines.on_gpu(options)

@@ -149,14 +149,15 @@ def prove_layers(console: Console, machine: Machine, network: Network, rtol: flo
 def _layer_arrays(console: Console, machine: Machine, network: Network) -> Iterable[Tuple[str, Any]]:
     """(name, tensor) of every layer: from a marked engine on the GPU, else from the layers read back."""
     from engine.execution import run_definition
+    from engine.inside import expose
     from engine.interpreter import Interpreter
-    from engine.network import define, mark_every_tensor
+    from engine.network import define
 
     inputs = network.recording.inputs
     definition = define(network.graph, network.arrays, machine.tensorrt)
     if machine.gpu is None:
         return run_in_parts(Interpreter(definition.network, machine.tensorrt.module), network.graph, inputs)
-    mark_every_tensor(definition)
+    expose(definition, "marked", [name for layer in network.graph.layers for name in layer.tensor_names])
     # where a plan runs and how its weights are packed is no matter of its layers' numbers
     plain = {"strip_weights": False, "refit": False, "dla_core": None, "gpu_fallback": False, "sparsity": False}
     options = machine.options._replace(**plain)

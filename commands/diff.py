@@ -72,8 +72,9 @@ def _finish(options: argparse.Namespace, console: Console, comparison: Any, more
 
 def _engine_diff(options: argparse.Namespace, console: Console, prepared: Prepared) -> Any:
     """(Comparison, JSON of the agreement)."""
+    from engine.tolerance import output_rtol
     from verify.compare import Tolerance
-    from verify.engine_comparison import compare_engine, default_rtol
+    from verify.engine_comparison import compare_engine
 
     activations = verification.any_activations(options, console, prepared)
     with console.stage("engine") as found:
@@ -82,7 +83,7 @@ def _engine_diff(options: argparse.Namespace, console: Console, prepared: Prepar
         )
         found.append(f"{seen.title}: {len(seen.inside)} tensors of one looked into, {len(seen.shipped)} of one shipped")
     words = prepared.model.precision.words
-    tolerance = Tolerance(options.atol, default_rtol(words) if options.rtol is None else options.rtol)
+    tolerance = Tolerance(options.atol, output_rtol(words) if options.rtol is None else options.rtol)
     verified = compare_engine(prepared.graph, activations, seen, words, tolerance)
     if agreement is not None:
         notes = (*verified.comparison.notes, f"{agreement}; against our fp32 definition, run on the CPU")

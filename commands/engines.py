@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from commands import build_arguments
 from commands.console import Console
 from commands.stages import Prepared, precision_of
-from spec.errors import UsageError
+from spec.errors import TensorRTError, UsageError
 
 
 class Look(NamedTuple):
@@ -119,12 +119,39 @@ def look(
     with open_device() as device:
         words = " and ".join(model.precision.words)
         title = f"an engine of {tensorrt.title} in {words} on {device.facts().name}"
-        with opened(options, console, prepared, model, way, tensor_names(prepared.graph), device) as run:
-            inside = run(inputs)
+        inside, instead = _inside(options, console, prepared, model, inputs, way, device)
         with opened_as_shipped(options, console, prepared, model, device) as run:
             shipped = run(inputs)
             agreement = agreement_of(prepared, run, options.agreement) if options.agreement else None
-    return Look(Seen(inside, shipped, way, title), agreement)
+    return Look(Seen(inside, shipped, way, title, instead), agreement)
+
+
+def _inside(
+    options: argparse.Namespace,
+    console: Console,
+    prepared: Prepared,
+    model: Any,
+    inputs: Mapping[str, Any],
+    way: str,
+    device: Any,
+) -> Tuple[Mapping[str, Any], str]:
+    """(arrays of every layer, what they are of where it is no engine).
+
+    TensorRT 8.5.3.1 builds no int8 engine with marked tensors ("All of the candidates were removed"); there the layers
+    are those of the definition run on the CPU, with the same quantization.
+    """
+    from engine.emulation import interpreter_of
+
+    names = tensor_names(prepared.graph)
+    try:
+        with opened(options, console, prepared, model, way, names, device) as run:
+            return run(inputs), ""
+    except TensorRTError:
+        if way != "marked" or "int8" not in model.precision.words:
+            raise
+        title = prepared.definition.tensorrt.title
+        instead = f"the definition run on the CPU, since {title} builds no int8 engine that can be looked into"
+        return interpreter_of(defined(prepared, model)).run(inputs, names), instead
 
 
 def tensor_names(graph: Any) -> List[str]:

@@ -140,13 +140,13 @@ def _checked(options: argparse.Namespace, console: Console, prepared: Prepared, 
     Raises:
         VerificationError: an output differs by more than its precision allows; names the first.
     """
-    from deploy.device_proof import OUTPUT_RTOL
     from engine.execution import run_plan
     from engine.interpreter import Interpreter
+    from engine.tolerance import output_rtol
     from verify.inputs import make_inputs
 
     tensorrt, network = prepared.definition.tensorrt, prepared.definition.network
-    allowed = max(OUTPUT_RTOL[word] for word in prepared.model.precision.words)
+    allowed = output_rtol(prepared.model.precision.words)
     with console.stage("engine") as found:
         inputs, title = make_inputs(prepared.graph, options.input or verification.default_input(prepared.model))
         wanted = Interpreter(network, tensorrt.module).run(inputs)

@@ -31,7 +31,7 @@ def compare_layers(
     Args:
         config: a YAML file, or the name of one in configs/.
         overrides: `key=value` strings, as `--set` takes them.
-        input: `random:SEED`, `structured:SEED`, an .npy, .npz or image file; left out: the recorded input, or `random:0`.
+        input: `random:SEED`, `structured:SEED`, an .npy, .npz or image file; the recorded one or `random:0` by default.
         atol, rtol: a layer passes if |c - r| <= atol + rtol * max|r|.
         backend: auto, tensorrt or tensorrt_rtx.
 

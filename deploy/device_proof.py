@@ -7,26 +7,17 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from deploy.bundle_samples import LayerSamples, Recording, Sums, positions, sums_of
+from engine.tolerance import output_rtol
 from spec.errors import VerificationError
 from spec.shapes import show
 
 LAYER_RTOL = 1e-5
 """Of every layer in fp32."""
-
-OUTPUT_RTOL: Dict[str, float] = {
-    # Of the outputs of the plan as it ships, by the coarsest precision in it; relative to max|r|. Measured on an H200
-    # with TensorRT 8.5.3.1: 2.3e-7 to 5e-7, 4.5e-4, and 5.7e-4 to 1.6e-3 (relative L2, results/gpu_models.json). int8
-    # depends on the calibration: a step of a quantized tensor is 1/127 of its range, and errors of layers add up.
-    "fp32": 1e-5,
-    "tf32": 5e-3,
-    "fp16": 5e-3,
-    "int8": 1e-1,
-}
 
 
 class Row(NamedTuple):
@@ -60,7 +51,7 @@ def layer_rows(recording: Recording, arrays: Iterable[Tuple[str, np.ndarray]], r
 def output_rows(recording: Recording, arrays: Mapping[str, np.ndarray], words: Sequence[str]) -> List[Row]:
     """A row for each output, all elements compared, with the tolerance of the coarsest precision among `words`."""
     rounding = {layer.name: layer.rounding for layer in recording.layers}
-    allowed = max(OUTPUT_RTOL[word] for word in words)
+    allowed = output_rtol(words)
     return [
         _output_row(name, reference, arrays[name], allowed + rounding.get(name, 0.0))
         for name, reference in recording.outputs.items()

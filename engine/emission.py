@@ -12,7 +12,8 @@ from typing import Any, Dict, List, Mapping, Tuple
 import numpy as np
 
 from engine.named_weights import NamedWeights
-from engine.precision import INT8_MAX, KERNELS, Precision, kernel_scales, quantized_inputs
+from engine.precision import Precision
+from engine.quantization import INT8_MAX, KERNELS, kernel_scales
 from engine.tensorrt_api import TensorRT, dtype_name, trt_dtype
 from spec.errors import TensorRTError
 from spec.graph import Graph
@@ -54,9 +55,7 @@ class Emission:
 
     def inputs(self) -> List[Any]:
         """The ITensors that the layer reads, quantized and cast as its precision wants."""
-        quantized: Tuple[int, ...] = ()
-        if self.precision.layers.get(self._layer.name) == "int8":
-            quantized = quantized_inputs(self.graph, self._layer)
+        quantized = self.precision.quantized.get(self._layer.name, ())
         names = enumerate(self._layer.inputs)
         return [self._cast(self._quantized(name) if k in quantized else self.tensors[name]) for k, name in names]
 
@@ -87,7 +86,7 @@ class Emission:
         """(weights, tensor): the kernel as weights; in an int8 layer, empty weights and a dequantized tensor."""
         kernel = self.array("kernel", source)
         name = self._layer.name
-        if self.precision.layers.get(name) != "int8" or self._layer.type not in KERNELS:
+        if name not in self.precision.quantized or self._layer.type not in KERNELS:
             return self.weights("kernel", kernel), None
         constant = self.constant("kernel", kernel)
         return self.trt.Weights(), self._quantize_and_back(f"{name}/kernel", constant, kernel_scales(kernel), axis=0)

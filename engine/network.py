@@ -12,9 +12,9 @@ import numpy as np
 
 from engine.emission import Emission
 from engine.emitters import EMITTERS
-from engine.fusion import spread_over_groups
-from engine.precision import FP32, KERNELS, Precision
-from engine.tensorrt_api import TensorRT, dtype_name, trt_dtype
+from engine.pinning import pin_layers
+from engine.precision import FP32, Precision
+from engine.tensorrt_api import TensorRT, trt_dtype
 from spec.errors import TensorRTError
 from spec.graph import Graph
 
@@ -76,29 +76,6 @@ def define(
     return Definition(tensorrt, trt_builder, network, graph, emission.tensors, arrays, precision, emission.named.arrays)
 
 
-def pin_layers(emission: Emission) -> None:
-    """On a weakly typed network: layers are told their precision one by one, and must obey.
-
-    The FP16 flag lets TensorRT take half kernels for every layer, so whatever stays fp32 beside it has to say so. In
-    an int8 network whatever has no int8 kernel of ours is half: left to itself, TensorRT 8.5.3.1 marks a layer of
-    ResNet-50 as int8 that it has no kernel for ("All of the candidates were removed").
-    """
-    precision, trt = emission.precision, emission.trt
-    lacking = precision.typed or not emission.tensorrt.has("layer precision")
-    if lacking or not precision.needs_half(emission.graph):
-        return
-    words = spread_over_groups(emission.graph, precision.layers, precision.default)
-    for layer in emission.graph.layers:
-        word = words[layer.name]
-        if word == "fp16" == precision.default or word == "int8" and layer.type in KERNELS:
-            continue
-        wanted = trt.float16 if word in ("fp16", "int8") else trt.float32
-        for added in emission.added.get(layer.name, []):
-            if dtype_name(added.get_output(0).dtype) == "float32":
-                added.precision = wanted
-                added.set_output_type(0, wanted)
-
-
 def create_builder(tensorrt: TensorRT) -> Any:
     """TensorRT's builder; raises TensorRTError where it needs a GPU and finds none."""
     try:
@@ -115,14 +92,3 @@ def _creation_flags(tensorrt: TensorRT) -> int:
     if not tensorrt.has("explicit batch flag"):
         return 0
     return 1 << int(tensorrt.module.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
-
-
-def mark_every_tensor(definition: Definition) -> None:
-    """Makes the tensor of each of our layers an output, to see inside an engine. It changes what TensorRT fuses."""
-    marked = {definition.network.get_output(index).name for index in range(definition.network.num_outputs)}
-    for layer in definition.graph.layers:
-        for name in layer.tensor_names:
-            tensor = definition.tensors[name]
-            if tensor.name not in marked and not tensor.is_network_output:
-                definition.network.mark_output(tensor)
-                marked.add(tensor.name)

@@ -3,31 +3,18 @@
     weakly typed (8.5 to 10.16)    tensors stay float, builder flags FP16 and INT8, layers that differ are pinned
     strongly typed (11, RTX)       tensors are half between casts of ours; what is written is what runs
 
-int8 is explicit on both: quantize and dequantize layers of ours around convolutions, per-channel scales for
-kernels, one scale for an activation. A residual add reads its shortcut quantized, so that TensorRT fuses the add into
-the convolution before it.
+int8 is explicit on both: quantize and dequantize layers of ours, see quantization.py.
 """
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, NamedTuple, Tuple
+from types import MappingProxyType
+from typing import Mapping, NamedTuple, Tuple
 
-import numpy as np
-
+from engine.quantization import quantized_reads, quantized_tensors
 from engine.tensorrt_api import TensorRT
 from spec.errors import ConfigError
 from spec.graph import Graph
-from spec.layers import BatchNorm, Elementwise, Layer
-
-QUANTIZED: Dict[str, Tuple[int, ...]] = {
-    # layer type: which of its inputs are quantized. TensorRT moves the int8 on into pooling by itself. Dense layers
-    # stay fp16: 8.5.3.1 has no int8 kernel for them ("All of the candidates were removed, which points to the node
-    # being incorrectly marked as an int8 node")
-    "convolution": (0,),
-    "depthwise_convolution": (0,),
-}
-KERNELS = ("convolution", "depthwise_convolution")
-INT8_MAX = 127
 
 
 class Precision(NamedTuple):
@@ -38,12 +25,14 @@ class Precision(NamedTuple):
         default: that of most layers.
         ranges: largest magnitude of each tensor that is quantized, by tensor name.
         typed: whether the network is strongly typed.
+        quantized: by layer name, which inputs are read quantized.
     """
 
     layers: Mapping[str, str]
     default: str
     ranges: Mapping[str, float]
     typed: bool
+    quantized: Mapping[str, Tuple[int, ...]] = MappingProxyType({})
 
     def is_half(self, layer: str) -> bool:
         """Whether the layer's tensors are half: only where types are what runs."""
@@ -74,7 +63,8 @@ def plan_precision(
     Raises:
         ConfigError: int8 is asked for and ranges of tensors are missing; names them.
     """
-    wanted = quantized_tensors(graph, layers)
+    typed = not tensorrt.has("fp16 flag")
+    wanted = quantized_tensors(graph, layers, spare_images=not typed)
     missing = [name for name in wanted if name not in ranges]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
@@ -82,45 +72,5 @@ def plan_precision(
             f"{place}: int8 needs the ranges of {len(missing)} tensors: {shown}; write them with `run.py calibrate` "
             "and name the file with `ranges:`"
         )
-    return Precision(
-        dict(layers), default, {name: float(ranges[name]) for name in wanted}, not tensorrt.has("fp16 flag")
-    )
-
-
-def quantized_tensors(graph: Graph, layers: Mapping[str, str]) -> Tuple[str, ...]:
-    """Every tensor that an int8 layer reads quantized, in the order it is made."""
-    names = (
-        name
-        for layer in graph.layers
-        if layers.get(layer.name) == "int8"
-        for position, name in enumerate(layer.inputs)
-        if position in quantized_inputs(graph, layer)
-    )
-    return tuple(dict.fromkeys(names))
-
-
-def quantized_inputs(graph: Graph, layer: Layer) -> Tuple[int, ...]:
-    """Which inputs of an int8 layer are read quantized."""
-    if isinstance(layer, Elementwise) and layer.function == "sum":
-        return _shortcuts(graph, layer)
-    return QUANTIZED.get(layer.type, ())
-
-
-def _shortcuts(graph: Graph, layer: Layer) -> Tuple[int, ...]:
-    """The inputs of a sum but the first that comes straight from a convolution: into that one the sum is fused."""
-    makers = {each.name: each for each in graph.layers}
-
-    def from_convolution(name: str) -> bool:
-        maker = makers.get(name)
-        if isinstance(maker, BatchNorm):
-            maker = makers.get(maker.inputs[0])
-        return maker is not None and maker.type in KERNELS
-
-    fused = next((k for k, name in enumerate(layer.inputs) if from_convolution(name)), None)
-    return tuple(k for k in range(len(layer.inputs)) if k != fused) if fused is not None else ()
-
-
-def kernel_scales(kernel: np.ndarray) -> np.ndarray:
-    """One scale an output channel (axis 0): its largest magnitude over 127; 1 for a channel of zeros."""
-    largest = np.abs(kernel.reshape(kernel.shape[0], -1)).max(1)
-    return np.where(largest > 0, largest / INT8_MAX, 1.0).astype(np.float32)
+    kept = {name: float(ranges[name]) for name in wanted}
+    return Precision(dict(layers), default, kept, typed, quantized_reads(graph, layers, spare_images=not typed))

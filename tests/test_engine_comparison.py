@@ -15,15 +15,14 @@ import pytest
 from engine.interpreter import Interpreter
 from engine.network import Definition, define
 from engine.tensorrt_api import load
+from engine.tolerance import OUTPUT_TOLERANCES, output_rtol
 from spec.graph import Graph
 from spec.precision import EXCEPTIONS
 from tests.small_models import graph_of, random_arrays
 from verify.compare import Comparison, Tolerance
 from verify.engine_comparison import (
-    OUTPUT_TOLERANCES,
     Seen,
     compare_engine,
-    default_rtol,
     interpreted_activations,
 )
 from verify.report import print_table, verdict_lines, write_json
@@ -56,7 +55,7 @@ class Case(NamedTuple):
         inside = self.exact if inside is None else inside
         shipped = {"prob": self.exact["prob"]} if shipped is None else shipped
         seen = Seen(inside, shipped, way, "an engine")
-        return compare_engine(self.graph, self.activations, seen, (word,), Tolerance(rtol=default_rtol([word])))
+        return compare_engine(self.graph, self.activations, seen, (word,), Tolerance(rtol=output_rtol([word])))
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +106,8 @@ def test_the_tolerance_of_a_precision_is_said_with_its_reason(case, word, words)
 
 
 def test_the_least_exact_precision_decides():
-    assert default_rtol(["fp32"]) == 1e-5 and default_rtol(["fp16", "fp32"]) == 5e-3
-    assert default_rtol(["int8", "fp16", "fp32"]) == 1e-1
+    assert output_rtol(["fp32"]) == 1e-5 and output_rtol(["fp16", "fp32"]) == 5e-3
+    assert output_rtol(["int8", "fp16", "fp32"]) == 1e-1
     assert set(EXCEPTIONS) < set(OUTPUT_TOLERANCES)
 
 
@@ -199,3 +198,10 @@ def test_the_page_shows_an_engine(case, word, verdict):
     assert "marking changes" in page and 'data-measure="accumulated"' in page
     assert ("accumulated-failed" in page.split("</style>")[1]) is (word == "fp32")
     assert ("not judged" in page) is (word == "fp16")
+
+
+def test_where_no_engine_can_be_looked_into_the_notes_say_what_the_layers_are_of(case):
+    seen = Seen(case.exact, {"prob": rounded(case.exact, 1e-2)["prob"]}, "marked", "an engine", "the CPU")
+    verified = compare_engine(case.graph, case.activations, seen, ("int8",), Tolerance(rtol=output_rtol(["int8"])))
+    assert verified.comparison.notes[0].startswith("layers are of the CPU; its prob and the shipped engine's differ by")
+    assert verified.comparison.passed and verified.comparison.candidate == "an engine, the CPU"

@@ -1,15 +1,20 @@
 """The inspector's documents and the join of an engine's layers to ours.
 
-No engine can be inspected without a GPU, so the documents below are written after the schema that NVIDIA documents:
-8.x and 10.x with `Bindings` and `Format/Datatype`, 11.x with `I/O Tensors`, `Format` and `DataType`.
+No engine can be inspected without a GPU. tests/data/inspector_8.5.3.1.json.gz holds two documents of the real TensorRT
+8.5.3.1 on an H200; those below are written after the schema that NVIDIA documents: 8.x and 10.x with `Bindings` and
+`Format/Datatype`, 11.x with `I/O Tensors`, `Format` and `DataType`.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from commands.configs import load_graph
 from engine.inspection import EngineLayer, EngineTensor, engine_document, engine_layers, io_names, join, output_types
 from engine.tensorrt_api import load
 from spec.errors import TensorRTError
@@ -198,3 +203,34 @@ def test_control_characters_in_a_name_are_read():
     text = json.dumps(DOCUMENTS["8.x and 10.x"]).replace("conv1 + relu1", "conv1 + relu1\x1ffused")
     document = engine_document(load("tensorrt_rtx"), Inspector(text))
     assert engine_layers(document)[0].name == "conv1 + relu1\x1ffused"
+
+
+@pytest.fixture(scope="module")
+def real():
+    path = Path(__file__).parent / "data" / "inspector_8.5.3.1.json.gz"
+    return json.loads(gzip.decompress(path.read_bytes()))
+
+
+def test_a_real_document_of_a_dynamic_batch_is_read(real):
+    document = real["dynamic"]
+    layers = {layer.name: layer for layer in engine_layers(document)}
+    assert io_names(document) == ["image", "fc"]
+    assert layers["conv1 + bn1 + relu1"].kind == "CaskConvolution"
+    names = ["image/cast", "image/nchw", "conv1", "bn1", "relu1", "pool1", "conv2", "relu2", "flat", "fc"]
+    found = join(list(layers.values()), names)
+    assert found.vanished == () and found.ours["conv1 + bn1 + relu1"] == ("conv1", "bn1", "relu1")
+    assert found.ours["{ForeignNode[image/cast]}"] == ("image/cast",)
+    assert found.foreign == ("[HostToDeviceCopy 0]",)
+
+
+def test_a_real_resnet_50_in_fp16_has_every_layer_of_ours_in_one_of_its_own(real):
+    layers = engine_layers(real["resnet50 fp16"])
+    names = [layer.name for layer in load_graph("model4", [])[1].layers]
+    found = join(layers, names)
+    owners = Counter(name for ours in found.ours.values() for name in ours)
+    assert found.vanished == () and set(owners) == set(names)
+    kernels = {layer.name: layer for layer in layers if layer.kind == "CaskConvolution"}
+    assert len(kernels) == 53 and all(output_types(layer) == "fp16" for layer in kernels.values())
+    sums = [ours for ours in found.ours.values() if any(name.endswith(".add") for name in ours)]
+    fused = [ours for ours in sums if any(".conv3" in name or "downsample" in name for name in ours)]
+    assert len(sums) == 16 and fused == sums

@@ -9,7 +9,8 @@ from engine.build_options import PlanOptions
 from engine.interpreter import Interpreter
 from engine.network import define
 from engine.plan import Progress, build_plan
-from engine.precision import FP32, kernel_scales, plan_precision, quantized_tensors
+from engine.precision import FP32, plan_precision
+from engine.quantization import kernel_scales, quantized_reads, quantized_tensors
 from engine.tensorrt_api import dtype_name, load
 from spec.errors import ConfigError
 from spec.precision import PrecisionSpec
@@ -111,3 +112,38 @@ def test_int8_layers_quantize_kernels_by_output_channel():
     assert names.count("relu/quantized") == 1  # one for the convolution and the shortcut
     kernel = np.array([[0.5, -2.54], [0.0, 0.0]], np.float32).reshape(2, 2, 1, 1)
     assert kernel_scales(kernel) == pytest.approx([2.54 / 127, 1.0])
+
+
+FOLLOWED = {
+    # what follows a first convolution of 3 channels: whether its image is quantized where images are spared
+    "another convolution": ([("convolution", {"name": "last", **CONV})], True),
+    "batch norm, activation, max pooling, convolution": (
+        [
+            ("batch_norm", {"name": "bn", "epsilon": 1e-3}),
+            ("activation", {"name": "relu", "function": "relu"}),
+            ("pooling", {"name": "pool", "function": "max", "window": 2, "stride": 2, "padding": "valid"}),
+            ("convolution", {"name": "last", **CONV}),
+        ],
+        True,
+    ),
+    "average pooling": (
+        [
+            ("pooling", {"name": "pool", "function": "average", "window": "global"}),
+            ("convolution", {"name": "last", **CONV}),
+        ],
+        False,
+    ),
+    "a softmax": ([("softmax", {"name": "last"})], False),
+}
+
+
+@pytest.mark.parametrize("followed", FOLLOWED)
+def test_an_image_is_spared_where_the_first_convolution_does_not_end_in_int8(followed):
+    layers, quantized = FOLLOWED[followed]
+    first = ("convolution", {"name": "first", "input": "x", **CONV, "filters": 8})
+    graph = graph_of([first, *layers], {"x": (1, 3, 8, 8)}, ["last"])
+    words = {layer.name: "int8" for layer in graph.layers}
+    assert ("first" in quantized_reads(graph, words, spare_images=True)) == quantized
+    assert "first" in quantized_reads(graph, words)
+    last = {**words, "last": "fp16"}
+    assert "first" not in quantized_reads(graph, last, spare_images=True)

@@ -14,7 +14,8 @@ from engine.interpreter import Interpreter
 from engine.interpreter.readback import FIELDS
 from engine.network import Definition, define
 from engine.plan import Progress, build_plan
-from engine.precision import FP32, plan_precision, quantized_tensors
+from engine.precision import FP32, plan_precision
+from engine.quantization import quantized_tensors
 from engine.refit import check_engine_names, refit_plan, require_gpu
 from engine.tensorrt_api import gpu_count, load
 from spec.errors import TensorRTError, UsageError

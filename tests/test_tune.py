@@ -250,7 +250,7 @@ def test_a_real_model_in_seconds(sample_directory, capsys):
 def test_where_tensors_have_no_types_trials_are_engines(tmp_path, capsys):
     pytest.importorskip("tensorrt")
     words = ["tune", "--config", str(write_net(tmp_path)), "--backend", "tensorrt", "--precision", "fp16"]
-    sources = ["--tactic-sources", "-CUBLAS,-CUBLAS_LT,-CUDNN"]
+    sources = ["--tactic-sources=-CUBLAS,-CUBLAS_LT,-CUDNN"]
     assert run.main([*words, *sources, "--tolerance", "1e-2"]) == 0
     out = capsys.readouterr().out
     assert yaml.safe_load(out.splitlines()[-1]) == {"precision": {"default": "fp16", "fp32": ["up", "down"]}}

@@ -55,10 +55,12 @@ def test_what_the_page_says_of_tolerances_and_files_is_in_the_code():
     from deploy.bundle import MOST, device_files
     from deploy.bundle_samples import COUNTS
     from deploy.device_memory import WORKSPACE
-    from deploy.device_proof import LAYER_RTOL, OUTPUT_RTOL
+    from deploy.device_proof import LAYER_RTOL
+    from engine.tolerance import OUTPUT_TOLERANCES
 
     text = (ROOT / "docs" / "deploy.md").read_text()
     assert (LAYER_RTOL, MOST, WORKSPACE >> 20, COUNTS[-1], COUNTS[0]) == (1e-5, 1.05, 512, 256, 4096)
-    assert OUTPUT_RTOL == {"fp32": 1e-5, "tf32": 5e-3, "fp16": 5e-3, "int8": 1e-1}
+    rtols = {word: tolerance.rtol for word, tolerance in OUTPUT_TOLERANCES.items()}
+    assert rtols == {"fp32": 1e-5, "tf32": 5e-3, "fp16": 5e-3, "int8": 1e-1}
     assert "1e-5 (fp32), 5e-3 (tf32, fp16) or 0.1" in text
     assert all(f"`{name}`" in text for name in device_files())

@@ -9,13 +9,14 @@ Marking a tensor keeps TensorRT from fusing over it, so the two engines are not 
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from engine.inside import WAYS
 from engine.interpreter import Interpreter
 from engine.network import Definition
+from engine.tolerance import OUTPUT_TOLERANCES, coarsest
 from spec.graph import Graph
 from spec.layers import Layer
 from verify.compare import Comparison, Difference, LayerRow, Tolerance, difference
@@ -23,20 +24,6 @@ from verify.verification import Activations, Verification, worst_arrays
 
 Arrays = Mapping[str, np.ndarray]
 
-
-class OutputTolerance(NamedTuple):
-    """By how much outputs may differ from the source framework's, of max|r|, and why so much."""
-
-    rtol: float
-    why: str
-
-
-OUTPUT_TOLERANCES: Dict[str, OutputTolerance] = {
-    "fp32": OutputTolerance(1e-5, "float32 with TF32 off only adds in another order; Polygraphy's default too"),
-    "tf32": OutputTolerance(5e-3, "factors are rounded to 10 bits of mantissa, as in fp16"),
-    "fp16": OutputTolerance(5e-3, "10 bits of mantissa; Torch-TensorRT's tolerance too"),
-    "int8": OutputTolerance(1e-1, "sample models lose up to 0.07 on images like those that they were calibrated on"),
-}
 SHOWN_NAMES = 8
 """Fused layers named in a note."""
 
@@ -49,17 +36,14 @@ class Seen(NamedTuple):
         shipped: by name, the outputs of the engine that is deployed.
         way: a row of engine.inside.WAYS.
         title: what the engines are, for people.
+        instead: where no engine could be looked into, what `inside` is of instead, for people.
     """
 
     inside: Arrays
     shipped: Arrays
     way: str
     title: str
-
-
-def default_rtol(words: Sequence[str]) -> float:
-    """Of the least exact precision in an engine."""
-    return max(OUTPUT_TOLERANCES[word].rtol for word in words)
+    instead: str = ""
 
 
 def interpreted_activations(definition: Definition, inputs: Arrays, input_title: str) -> Activations:
@@ -93,7 +77,7 @@ def compare_engine(
                 judged = ("accumulated",) * layers_judged + ("shipped",) * (name in graph.outputs)
                 rows.append(_row(graph, layer, name, activations, seen, tolerance)._replace(judged=judged))
     notes = [*_disagreements(graph, seen, tolerance), *_fused_note(fused, len(rows)), *_judged_note(words)]
-    sources = (f"{seen.title}, {WAYS[seen.way].says}", activations.title, activations.input_title)
+    sources = (f"{seen.title}, {seen.instead or WAYS[seen.way].says}", activations.title, activations.input_title)
     comparison = Comparison(graph.name, *sources, tolerance, tuple(rows), tuple(notes))
     return Verification(comparison, worst_arrays(comparison, seen.inside, activations))
 
@@ -131,7 +115,10 @@ def _disagreements(graph: Graph, seen: Seen, tolerance: Tolerance) -> Iterator[s
         if name not in seen.inside or name not in seen.shipped:
             continue
         found, problem = _against(seen.shipped[name], seen.inside, name, "the engine looked into", tolerance)
-        if found is None:
+        if seen.instead:
+            by = problem if found is None else f"{found.error:.1e} of its largest"
+            yield f"layers are of {seen.instead}; its {name} and the shipped engine's differ by {by}"
+        elif found is None:
             yield f"{verb} changes the engine: {name}: {problem}"
         elif found.passed:
             yield f"{verb} changes little: {name} differs by {found.error:.1e} of its largest from the shipped engine's"
@@ -152,6 +139,6 @@ def _fused_note(fused: List[str], present: int) -> Iterator[str]:
 def _judged_note(words: Sequence[str]) -> Iterator[str]:
     """Why outputs may differ as they may, where layers are not judged."""
     if tuple(words) != ("fp32",):
-        word = max(words, key=lambda each: OUTPUT_TOLERANCES[each].rtol)
+        word = coarsest(words)
         rtol, why = OUTPUT_TOLERANCES[word]
         yield f"outputs are judged, layers only measured; the default rtol of {word} is {rtol:g}: {why}"

@@ -10,7 +10,7 @@ from math import prod
 from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
 
 from engine.fusion import fused_groups
-from engine.precision import quantized_inputs
+from engine.quantization import quantized_reads
 from spec.graph import Graph
 from spec.layers import Layer
 from spec.precision import PrecisionSpec
@@ -64,7 +64,8 @@ def choice_of(graph: Graph, low: str, high: str) -> Choice:
 def _differs(graph: Graph, group: Sequence[Layer], low: str, high: str) -> bool:
     """Whether low and high are not the same here: int8 is fp16 where nothing is quantized."""
     if {low, high} == {"int8", "fp16"}:
-        return any(quantized_inputs(graph, layer) for layer in group)
+        quantized = quantized_reads(graph, {layer.name: "int8" for layer in graph.layers})
+        return any(layer.name in quantized for layer in group)
     tensors = {name for layer in group for name in (*layer.inputs, *layer.tensor_names)}
     return any(graph.tensors[name].dtype == "float32" for name in tensors)
 

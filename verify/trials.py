@@ -14,8 +14,9 @@ import numpy as np
 from engine.build_options import PlanOptions
 from engine.emulation import interpreter_of
 from engine.execution import run_plan
+from engine.inside import expose
 from engine.interpreter import Interpreter
-from engine.network import Definition, mark_every_tensor
+from engine.network import Definition
 from engine.plan import Progress, build_plan
 from spec.errors import TensorRTError, VerificationError
 from spec.graph import Graph
@@ -148,7 +149,7 @@ class Built(Trials):
 
     def results(self, definition: Definition) -> Iterator[Arrays]:
         if not set(definition.graph.outputs).issuperset(self.cases[0].expected):
-            mark_every_tensor(definition)
+            expose(definition, "marked", self.cases[0].expected)
         plan = build_plan(definition, self._options, Progress())
         for case in self.cases:
             yield run_plan(definition.tensorrt, plan, case.inputs)

@@ -30,8 +30,8 @@ from engine import timing_cache
 from engine.build_options import apply_options
 from engine.devices import open_device
 from engine.execution import run_definition, run_plan
+from engine.inside import expose
 from engine.latency import LatencyOptions, measure
-from engine.network import mark_every_tensor
 from engine.plan import Progress, build_plan
 from engine.runner import Runner
 from engine.tensorrt_api import load
@@ -56,7 +56,7 @@ def errors_of(subject: Subject, word: str, batch: int, plans: Path) -> Dict[str,
     """Relative L2 error of every layer, and of the outputs of the shipped engine, if its plan is in `plans`."""
     graph, inputs, reference = subject.graph_at(batch), subject.inputs_at(batch), subject.reference(batch)
     definition = subject.definition(word, graph)
-    mark_every_tensor(definition)
+    expose(definition, "marked", subject.layers)
     result: Dict[str, Any] = {"model": subject.name, "precision": word, "batch": batch}
     try:
         found = run_definition(definition, inputs, subject.options, Progress())

@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.gpu.subject import Subject, weights_of
-from engine.precision import INT8_MAX, kernel_scales, quantized_inputs
+from engine.quantization import INT8_MAX, kernel_scales, quantized_reads
 from spec.graph import Graph
 from spec.layers.arrangement import TO_NHWC
 from spec.layers.layer import axis_number, axis_numbers
@@ -35,10 +35,12 @@ class Writer:
         self.nodes: List[Any] = []
         self.initializers: List[Any] = []
         self.quantized: Dict[str, str] = {}
+        words = {layer.name: "int8" for layer in graph.layers if ranges}
+        self.reads = quantized_reads(graph, words, spare_images=True)
 
     def inputs_of(self, layer: Any) -> List[str]:
         """What a layer reads, quantized and back where our int8 network has it so."""
-        places = quantized_inputs(self.graph, layer) if self.ranges else ()
+        places = self.reads.get(layer.name, ())
         return [self._quantized(name) if k in places else name for k, name in enumerate(layer.inputs)]
 
     def _quantized(self, name: str) -> str:
@@ -56,7 +58,7 @@ class Writer:
     def kernel(self, layer: Any) -> str:
         """The kernel of a convolution; quantized with one scale an output channel."""
         kernel = self.parameter(layer, "kernel")
-        if not self.ranges:
+        if layer.name not in self.reads:
             return kernel
         scales = kernel_scales(self.arrays[layer.name, "kernel"])
         return self._and_back(kernel, kernel, scales, np.zeros(scales.shape, np.int8), axis=0)

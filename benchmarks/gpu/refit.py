@@ -22,7 +22,6 @@ import numpy as np
 from benchmarks.gpu.subject import WITHOUT_CUBLAS, relative_l2
 from commands.configs import load_graph
 from commands.stages import tensor_names
-from deploy.device_proof import OUTPUT_RTOL
 from engine.build_options import PlanOptions
 from engine.calibration import calibrate
 from engine.devices import open_device
@@ -30,10 +29,12 @@ from engine.interpreter import Interpreter
 from engine.latency import LatencyOptions, measure
 from engine.network import define
 from engine.plan import Progress, build_plan
-from engine.precision import FP32, plan_precision, quantized_tensors
+from engine.precision import FP32, plan_precision
+from engine.quantization import quantized_tensors
 from engine.refit import refit_plan
 from engine.runner import Runner
 from engine.tensorrt_api import load
+from engine.tolerance import output_rtol
 from spec.errors import TransplantFailure
 from verify.inputs import make_inputs
 from weights import convention_of, open_checkpoint
@@ -124,8 +125,8 @@ class Bench:
         rows = {name: self.run(plan) for name, plan in plans.items()}
         return {"build_seconds": {"refittable, cold cache": seconds, "not refittable, warm cache": fixed_seconds},
                 "define_seconds": define_seconds, "refit_seconds": refit_seconds, "weights_set": refitted.count,
-                "weights": len(new.named), "allowed": OUTPUT_RTOL[word],
-                "passed": rows["refitted"]["worst_of_max"] <= OUTPUT_RTOL[word], "engines": rows}  # fmt: skip
+                "weights": len(new.named), "allowed": output_rtol([word]),
+                "passed": rows["refitted"]["worst_of_max"] <= output_rtol([word]), "engines": rows}  # fmt: skip
 
 
 def said(word: str, found: Dict[str, Any]) -> str:

@@ -28,9 +28,11 @@ from engine.inspection import engine_document
 from engine.interpreter import Interpreter
 from engine.latency import LatencyOptions, measure
 from engine.network import Definition, define
+from engine.pinning import pin_layers
 from engine.plan import Progress, build_plan
-from engine.precision import INT8_MAX, plan_precision, quantized_tensors
+from engine.precision import plan_precision
 from engine.profiling import profile
+from engine.quantization import INT8_MAX, quantized_tensors
 from engine.runner import Runner
 from engine.tensorrt_api import load
 from spec.errors import TransplantFailure
@@ -101,7 +103,7 @@ def with_int8_input(net: Network, tensorrt: Any, precision: Any) -> Definition:
         emission.begin(layer)
         EMITTERS[layer.type](emission, layer, *emission.inputs())
     emission.mark_outputs()
-    network.pin_layers(emission)
+    pin_layers(emission)
     return Definition(tensorrt, trt_builder, definition, graph, emission.tensors, net.arrays, precision)
 
 

@@ -15,7 +15,8 @@ from engine.build_options import PlanOptions
 from engine.calibration import calibrate
 from engine.interpreter import Interpreter
 from engine.network import Definition, define
-from engine.precision import FP32, plan_precision, quantized_tensors
+from engine.precision import FP32, plan_precision
+from engine.quantization import quantized_tensors
 from engine.tensorrt_api import load
 from spec.graph import Graph
 from verify.inputs import make_inputs

@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Container, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from engine.dla.case import Accelerator, Case
 from engine.dla.rules import reason
-from engine.precision import quantized_inputs
+from engine.quantization import quantized_reads
 from spec.graph import Graph
 from spec.layers import Layer, TensorType
 from spec.shapes import Shape
@@ -71,23 +71,25 @@ def plan_dla(
         precisions: fp32, tf32, fp16 or int8 by layer name.
         asked: TensorRT's own answer, a reason or "", by layer name; it replaces the rule.
     """
-    placements = []
+    placements, quantized = [], quantized_reads(graph, precisions)
     for layer in graph.layers:
         known = asked is not None and layer.name in asked
-        why = asked[layer.name] if known else _rule(graph, layer, accelerator, precisions)  # type: ignore[index]
+        why = asked[layer.name] if known else _rule(graph, layer, accelerator, precisions, quantized)  # type: ignore[index]
         placements.append(Placement(layer, GPU if why else DLA, why, ASKED if known else RULE))
     devices = {placement.layer.name: placement.device for placement in placements}
     return DlaPlan(tuple(placements), find_hops(graph, devices), count_subnetworks(graph, devices))
 
 
-def _rule(graph: Graph, layer: Layer, accelerator: Accelerator, precisions: Mapping[str, str]) -> str:
+def _rule(
+    graph: Graph, layer: Layer, accelerator: Accelerator, precisions: Mapping[str, str], quantized: Container[str]
+) -> str:
     batch = graph.batch
     if batch is not None and not batch.min == batch.opt == batch.max:
         return "the batch is dynamic: a DLA has fixed sizes"
     word = precisions[layer.name]
     if word in ("fp32", "tf32"):
         return f"computes in {word}: a DLA has fp16 and int8"
-    if word == "int8" and quantized_inputs(graph, layer):
+    if layer.name in quantized:
         return QUANTIZED
     inputs = tuple(_sized(graph, name) for name in layer.inputs)
     return reason(Case(layer, inputs, _sized(graph, layer.name), accelerator))

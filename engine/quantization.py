@@ -1,0 +1,109 @@
+"""Which tensors an int8 network quantizes, and with what scales.
+
+    convolution ── its input, and its kernel with a scale an output channel
+    residual sum ─ its shortcut, so that TensorRT fuses the sum into the convolution before it
+    image ──────── on request, only where the first convolution's result ends in int8; else it stays half
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, NamedTuple, Tuple
+
+import numpy as np
+
+from spec.graph import Graph
+from spec.layers import BatchNorm, Elementwise, Layer
+
+KERNELS = ("convolution", "depthwise_convolution")
+"""Layer types that become int8. TensorRT moves the int8 on into max pooling by itself. Dense layers stay half: 8.5.3.1
+has no int8 kernel for them ("All of the candidates were removed, which points to the node being incorrectly marked as
+an int8 node")."""
+
+FEW_CHANNELS = 4
+"""TensorRT 8.5.3.1 has int8 kernels for images of so many channels only where their result is int8 too: for the first
+convolution of model3, whose pooled result a concatenation reads, it says "Could not find any implementation"."""
+
+INT8_MAX = 127
+
+
+class _Network(NamedTuple):
+    """A graph with who makes and who reads a tensor, each layer's precision, and whether images are spared."""
+
+    graph: Graph
+    makers: Mapping[str, Layer]
+    readers: Mapping[str, List[Layer]]
+    words: Mapping[str, str]
+    spare_images: bool
+
+
+def quantized_reads(
+    graph: Graph, words: Mapping[str, str], spare_images: bool = False
+) -> Dict[str, Tuple[int, ...]]:
+    """By layer name, which inputs an int8 layer reads quantized; layers that read none are absent.
+
+    Args:
+        words: fp32, tf32, fp16 or int8 by layer name.
+        spare_images: see FEW_CHANNELS; for a TensorRT that chooses kernels by flags.
+    """
+    readers: Dict[str, List[Layer]] = {}
+    for layer in graph.layers:
+        for name in layer.inputs:
+            readers.setdefault(name, []).append(layer)
+    network = _Network(graph, {layer.name: layer for layer in graph.layers}, readers, words, spare_images)
+    found = {layer.name: _positions(network, layer) for layer in graph.layers if words.get(layer.name) == "int8"}
+    return {name: positions for name, positions in found.items() if positions}
+
+
+def _positions(network: _Network, layer: Layer) -> Tuple[int, ...]:
+    if isinstance(layer, Elementwise) and layer.function == "sum":
+        return _shortcuts(network, layer)
+    if layer.type not in KERNELS:
+        return ()
+    few = network.graph.tensors[layer.inputs[0]].shape[1] <= FEW_CHANNELS
+    return () if network.spare_images and few and not _ends_in_int8(network, layer.name) else (0,)
+
+
+def _shortcuts(network: _Network, layer: Layer) -> Tuple[int, ...]:
+    """The inputs of a sum but the first that comes straight from a convolution: into that one the sum is fused."""
+
+    def from_convolution(name: str) -> bool:
+        maker = network.makers.get(name)
+        if isinstance(maker, BatchNorm):
+            maker = network.makers.get(maker.inputs[0])
+        return maker is not None and maker.type in KERNELS
+
+    fused = next((k for k, name in enumerate(layer.inputs) if from_convolution(name)), None)
+    return tuple(k for k in range(len(layer.inputs)) if k != fused) if fused is not None else ()
+
+
+def _ends_in_int8(network: _Network, name: str) -> bool:
+    """Whether every reader of a tensor quantizes it, at once or behind layers that int8 is moved over."""
+    readers = network.readers.get(name, [])
+    if not readers or name in network.graph.outputs:
+        return False
+    return all(_ends_in(network, reader, name) for reader in readers)
+
+
+def _ends_in(network: _Network, reader: Layer, name: str) -> bool:
+    if network.words.get(reader.name) != "int8":
+        return False
+    quantized = name in [reader.inputs[position] for position in _positions(network, reader)]
+    return quantized or _lets_int8_pass(reader) and _ends_in_int8(network, reader.name)
+
+
+def _lets_int8_pass(layer: Layer) -> bool:
+    """Fused into the convolution, or moved behind the quantization by TensorRT."""
+    return layer.type in ("batch_norm", "activation", "padding") or getattr(layer, "function", "") == "max"
+
+
+def quantized_tensors(graph: Graph, words: Mapping[str, str], spare_images: bool = False) -> Tuple[str, ...]:
+    """Every tensor that is read quantized, once, in the order it is made."""
+    reads = quantized_reads(graph, words, spare_images)
+    names = (layer.inputs[position] for layer in graph.layers for position in reads.get(layer.name, ()))
+    return tuple(dict.fromkeys(names))
+
+
+def kernel_scales(kernel: np.ndarray) -> np.ndarray:
+    """One scale an output channel (axis 0): its largest magnitude over 127; 1 for a channel of zeros."""
+    largest = np.abs(kernel.reshape(kernel.shape[0], -1)).max(1)
+    return np.where(largest > 0, largest / INT8_MAX, 1.0).astype(np.float32)
