@@ -12,7 +12,7 @@ from typing import Dict, List, Mapping, NamedTuple, Tuple
 import numpy as np
 
 from spec.graph import Graph
-from spec.layers import BatchNorm, Elementwise, Layer
+from spec.layers import BatchNorm, Elementwise, Layer, Pooling
 
 KERNELS = ("convolution", "depthwise_convolution")
 """Layer types that become int8. TensorRT moves the int8 on into max pooling by itself. Dense layers stay half: 8.5.3.1
@@ -26,7 +26,7 @@ convolution of model3, whose pooled result a concatenation reads, it says "Could
 INT8_MAX = 127
 
 
-class _Network(NamedTuple):
+class _Neighbours(NamedTuple):
     """A graph with who makes and who reads a tensor, each layer's precision, and whether images are spared."""
 
     graph: Graph
@@ -49,51 +49,53 @@ def quantized_reads(
     for layer in graph.layers:
         for name in layer.inputs:
             readers.setdefault(name, []).append(layer)
-    network = _Network(graph, {layer.name: layer for layer in graph.layers}, readers, words, spare_images)
-    found = {layer.name: _positions(network, layer) for layer in graph.layers if words.get(layer.name) == "int8"}
+    neighbours = _Neighbours(graph, {layer.name: layer for layer in graph.layers}, readers, words, spare_images)
+    found = {layer.name: _positions(neighbours, layer) for layer in graph.layers if words.get(layer.name) == "int8"}
     return {name: positions for name, positions in found.items() if positions}
 
 
-def _positions(network: _Network, layer: Layer) -> Tuple[int, ...]:
+def _positions(neighbours: _Neighbours, layer: Layer) -> Tuple[int, ...]:
     if isinstance(layer, Elementwise) and layer.function == "sum":
-        return _shortcuts(network, layer)
+        return _shortcuts(neighbours, layer)
     if layer.type not in KERNELS:
         return ()
-    few = network.graph.tensors[layer.inputs[0]].shape[1] <= FEW_CHANNELS
-    return () if network.spare_images and few and not _ends_in_int8(network, layer.name) else (0,)
+    few = neighbours.graph.tensors[layer.inputs[0]].shape[1] <= FEW_CHANNELS
+    return () if neighbours.spare_images and few and not _ends_in_int8(neighbours, layer.name) else (0,)
 
 
-def _shortcuts(network: _Network, layer: Layer) -> Tuple[int, ...]:
+def _shortcuts(neighbours: _Neighbours, layer: Layer) -> Tuple[int, ...]:
     """The inputs of a sum but the first that comes straight from a convolution: into that one the sum is fused."""
 
     def from_convolution(name: str) -> bool:
-        maker = network.makers.get(name)
+        maker = neighbours.makers.get(name)
         if isinstance(maker, BatchNorm):
-            maker = network.makers.get(maker.inputs[0])
+            maker = neighbours.makers.get(maker.inputs[0])
         return maker is not None and maker.type in KERNELS
 
     fused = next((k for k, name in enumerate(layer.inputs) if from_convolution(name)), None)
     return tuple(k for k in range(len(layer.inputs)) if k != fused) if fused is not None else ()
 
 
-def _ends_in_int8(network: _Network, name: str) -> bool:
+def _ends_in_int8(neighbours: _Neighbours, name: str) -> bool:
     """Whether every reader of a tensor quantizes it, at once or behind layers that int8 is moved over."""
-    readers = network.readers.get(name, [])
-    if not readers or name in network.graph.outputs:
+    readers = neighbours.readers.get(name, [])
+    if not readers or name in neighbours.graph.outputs:
         return False
-    return all(_ends_in(network, reader, name) for reader in readers)
+    return all(_ends_in(neighbours, reader, name) for reader in readers)
 
 
-def _ends_in(network: _Network, reader: Layer, name: str) -> bool:
-    if network.words.get(reader.name) != "int8":
+def _ends_in(neighbours: _Neighbours, reader: Layer, name: str) -> bool:
+    if neighbours.words.get(reader.name) != "int8":
         return False
-    quantized = name in [reader.inputs[position] for position in _positions(network, reader)]
-    return quantized or _lets_int8_pass(reader) and _ends_in_int8(network, reader.name)
+    quantized = name in [reader.inputs[position] for position in _positions(neighbours, reader)]
+    return quantized or _lets_int8_pass(reader) and _ends_in_int8(neighbours, reader.name)
 
 
 def _lets_int8_pass(layer: Layer) -> bool:
     """Fused into the convolution, or moved behind the quantization by TensorRT."""
-    return layer.type in ("batch_norm", "activation", "padding") or getattr(layer, "function", "") == "max"
+    if isinstance(layer, Pooling):
+        return layer.function == "max"
+    return layer.type in ("batch_norm", "activation", "padding")
 
 
 def quantized_tensors(graph: Graph, words: Mapping[str, str], spare_images: bool = False) -> Tuple[str, ...]:

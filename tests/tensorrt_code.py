@@ -35,7 +35,8 @@ RECEIVERS = {
     "engine/emitters/": {"tensor": "ITensor", "source": "ITensor"},
     "engine/inside.py": {"tensor": "ITensor"},
     "engine/interpreter/readback.py": {"tensor": "ITensor", "layer": "ILayer"},
-    "engine/network.py": {"tensor": "ITensor", "emission.added": ""},
+    "engine/network.py": {"tensor": "ITensor"},
+    "engine/pinning.py": {"emission.added": ""},
 }
 
 RETURNS = {
