@@ -16,6 +16,7 @@ import time
 from typing import List, Optional
 
 from commands import MAIN, VERBS
+from commands.command_line import CommandLine, refuse_word
 from commands.console import Console
 from spec.errors import TransplantFailure
 
@@ -36,6 +37,8 @@ def _run(words: List[str]) -> int:
     verb = VERBS.get(words[0]) if words else None
     module = importlib.import_module((verb or MAIN).module)
     parser = _parser(words[0] if verb else None, (verb or MAIN).help)
+    if words and not verb and not words[0].startswith("-"):
+        refuse_word(parser, words[0])
     module.add_arguments(parser)
     options = parser.parse_args(words[1:] if verb else words)
     options.command = shlex.join([parser.prog.split()[0], *words])
@@ -54,10 +57,10 @@ def _run(words: List[str]) -> int:
     return code
 
 
-def _parser(verb: Optional[str], summary: str) -> argparse.ArgumentParser:
+def _parser(verb: Optional[str], summary: str) -> CommandLine:
     width = max(len(word) for word in VERBS)
     listing = "\n".join(f"  {word:<{width}}  {row.help}" for word, row in VERBS.items())
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog=f"run.py {verb}" if verb else "run.py",
         description=summary,
         epilog=None if verb else f"verbs (run.py VERB --help):\n{listing}",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 from commands import build_arguments, verification
+from commands.argument_types import from_zero, whole
 from commands.bench_subject import Subject, built, from_plan
 from commands.console import Console
 from spec.errors import UsageError
@@ -46,11 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_measurement(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("measurement").add_argument
     verification.add_input_argument(parser)
-    add("--batch", type=_count, metavar="N", help="images an inference; default: what the plan is tuned for")
-    add("--warm-up", "--warmUp", type=_seconds, default=200.0, metavar="MS", help="milliseconds before it counts (200)")
-    add("--duration", type=_seconds, default=3.0, metavar="S", help="measure at least so many seconds (3)")
-    add("--iterations", type=_count, default=10, metavar="N", help="and at least so many inferences (10)")
-    add("--in-flight", type=_count, default=2, metavar="N", help="inferences under way at once (2); 1 waits for each")
+    add("--batch", type=whole(1), metavar="N", help="images an inference; default: what the plan is tuned for")
+    add("--warm-up", "--warmUp", type=from_zero, default=200.0, metavar="MS", help="milliseconds not counted (200)")
+    add("--duration", type=from_zero, default=3.0, metavar="S", help="measure at least so many seconds (3)")
+    add("--iterations", type=whole(1), default=10, metavar="N", help="and at least so many inferences (10)")
+    add("--in-flight", type=whole(1), default=2, metavar="N", help="inferences under way at once (2); 1 waits for each")
     add("--no-graph", dest="graph", action="store_false", help="launch kernel by kernel, without a CUDA graph")
     add("--useCudaGraph", dest="graph", action="store_true", default=True, help=argparse.SUPPRESS)
     add("--no-transfers", "--noDataTransfers", dest="transfers", action="store_false", help="inputs stay on the GPU")
@@ -65,20 +66,6 @@ def _add_reports(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, metavar="FILE", help="write it all as JSON")
     add("--export-profile", "--exportProfile", type=Path, metavar="FILE", help="the profile as trtexec writes it")
     add("--export-layers", "--exportLayerInfo", type=Path, metavar="FILE", help="the layers as trtexec writes them")
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on, found {text}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e6:
-        raise argparse.ArgumentTypeError(f"wanted a number from 0 on, found {text}")
-    return value
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -108,7 +95,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """What cannot work is refused before the build: no GPU, a directory that cannot be written."""
+    """What cannot work is refused before the build: no GPU, no weights, a directory that cannot be written."""
     from engine.atomic_file import check_writable
     from engine.tensorrt_api import gpu_count
 
@@ -117,6 +104,8 @@ def _check(options: argparse.Namespace) -> None:
             "run.py bench: no GPU answers here, and only a GPU can be measured; run it where an NVIDIA driver is, for "
             "example on the device with --plan"
         )
+    if options.strip_weights:
+        raise UsageError("--strip-weights: an engine without its weights cannot be run; leave it out")
     for path in filter(None, (options.json, options.export_profile, options.export_layers)):
         check_writable(path.parent)
 

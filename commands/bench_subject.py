@@ -10,6 +10,7 @@ from commands import build_arguments
 from commands.configs import load_graph, shown
 from commands.console import Console
 from commands.stages import in_precision, prepare, read_config
+from spec.errors import UsageError
 
 
 class Subject(NamedTuple):
@@ -82,13 +83,15 @@ def _batch_overrides(graph: Any, batch: Optional[int]) -> Sequence[str]:
 
 
 def from_plan(options: argparse.Namespace, console: Console, facts: Any) -> Subject:
-    """A plan that fits what is here; raises PlanError where it does not."""
+    """A plan that fits what is here; raises PlanError where it does not, UsageError for one without its weights."""
     from engine.plan_check import check_plan, read_manifest
     from engine.tensorrt_api import load
 
     backend = options.backend if options.backend != "auto" else read_manifest(options.plan)["tensorrt"]["name"]
     tensorrt = load(backend)
     manifest = check_plan(options.plan, tensorrt, facts)
+    if (manifest.get("options") or {}).get("strip_weights") and "refitted" not in manifest:
+        raise UsageError(f"{options.plan}: was built with --strip-weights; put weights in with `run.py refit` first")
     plan = options.plan.read_bytes()
     graph, where = _graph_of(manifest, options.set)
     console.line("plan", f"{shown(options.plan)}: {len(plan) / 1e6:,.1f} MB; {where}")

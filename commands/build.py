@@ -14,7 +14,15 @@ from typing import Any, Dict
 from commands import build_arguments, device_build, verification
 from commands.configs import shown
 from commands.console import Console
-from commands.stages import Prepared, add_config_arguments, in_precision, prepare, read_config, tensor_names
+from commands.stages import (
+    Prepared,
+    add_config_arguments,
+    in_precision,
+    precision_of,
+    prepare,
+    read_config,
+    tensor_names,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,9 +74,10 @@ def _check_options(options: argparse.Namespace, prepared: Prepared) -> None:
 
     tensorrt, trt_builder = prepared.definition.tensorrt, prepared.definition.trt_builder
     plan_options = build_arguments.plan_options(options, tensorrt)
-    if plan_options.refit:
-        require_gpu(tensorrt, "--refit")
+    if plan_options.refit or plan_options.strip_weights:
+        require_gpu(tensorrt, "--refit" if plan_options.refit else "--strip-weights")
     apply_options(tensorrt, trt_builder.create_builder_config(), plan_options)
+    precision_of(prepared.model, prepared.graph, tensorrt)
 
 
 def _plan(
@@ -90,7 +99,7 @@ def _plan(
         path = output / f"{prepared.model.name}.plan"
         ledger = json_bytes([row._asdict() for row in prepared.weights.ledger])
         about = _manifest(options, console, prepared, proof)
-        if options.refit:
+        if options.refit or options.strip_weights:  # a stripped plan is filled by a refit
             about["refit"] = refit_table(definition, tensor_names(prepared.weights))
         written = manifest.write_plan(path, plan, about, ledger)
         found.append(f"{shown(path)} and {path.name}.json, sha256 {written['plan']['sha256'][:12]}")

@@ -49,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--strip-weights", "--stripWeights", action="store_true", help="a plan without its weights")
 
 
+def runnable_options(options: argparse.Namespace, tensorrt: Any) -> Any:
+    """`plan_options` for an engine that is to be run; raises UsageError where it would have no weights."""
+    if options.strip_weights:
+        raise UsageError("--strip-weights: an engine without its weights cannot be run; leave it out")
+    return plan_options(options, tensorrt)
+
+
 def plan_options(options: argparse.Namespace, tensorrt: Any) -> Any:
     """The PlanOptions that were asked for.
 

@@ -15,7 +15,7 @@ from commands import verification
 from commands.configs import shown
 from commands.console import Console
 from commands.stages import Prepared, add_config_arguments, precision_of, prepare, read_config
-from spec.errors import ConfigError, MissingFramework, VerificationError
+from spec.errors import ConfigError, MissingFramework, UsageError, VerificationError
 
 
 class Reference(NamedTuple):
@@ -58,6 +58,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     model, graph = read_config(options, console)
     output = options.output or Path("out") / model.name / f"{model.name}-bundle"
     bundle.check_target(output)
+    if options.zip and _zip_of(output).is_dir():
+        raise UsageError(f"{_zip_of(output)}: is a folder, where --zip is to write; move it away")
     prepared = prepare(options, console, model, graph)
     precision_of(model, graph, prepared.definition.tensorrt)  # ranges that int8 lacks are a problem of this machine
     reference = _reference(options, console, prepared)
@@ -69,11 +71,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
         found.append(f"{shown(output)}, {size / 1e6:,.2f} MB, {factor:.3f} times its weights")
         found.append("on the device: sh build.sh")
         if options.zip:
-            bundle.write_zip(output.with_name(f"{output.name}.zip"), output)
-            found.append(f"{output.name}.zip")
+            bundle.write_zip(_zip_of(output), output)
+            found.append(shown(_zip_of(output)))
     if reference.activations is None:
         console.line("verify", f"the bundle records nothing, so the device cannot compare: {reference.without}")
     return 0
+
+
+def _zip_of(output: Path) -> Path:
+    return output.with_name(f"{output.name}.zip")
 
 
 def _reference(options: argparse.Namespace, console: Console, prepared: Prepared) -> Reference:
@@ -118,18 +124,27 @@ def _stored(options: argparse.Namespace, console: Console, prepared: Prepared, r
         tensorrt, expected = prepared.definition.tensorrt, reference.activations.arrays
         definition = define(prepared.graph, arrays, tensorrt)
         made = Interpreter(definition.network, tensorrt.module).run(reference.activations.inputs, list(expected))
-        rounding = {name: _rounding(made[name], expected[name]) for name in expected}
+        rounding = {name: _rounding(name, made[name], expected[name]) for name in expected}
         worst = max(rounding, key=lambda name: rounding[name])
         found.append(f"float16 weights change {worst} by {rounding[worst]:.2g} of its max|r|, no layer by more")
     return Stored(arrays, True, rounding)
 
 
-def _rounding(candidate: Any, reference: Any) -> float:
-    """The largest of what a device compares: elements, norm and mean, each relative; see deploy.device_proof."""
+def _rounding(name: str, candidate: Any, reference: Any) -> float:
+    """The largest of what a device compares: elements, norm and mean, each relative; see deploy.device_proof.
+
+    Raises:
+        VerificationError: values that are not finite, or others than zeros where the reference has nothing else.
+    """
     from deploy.bundle_samples import sums_of
     from verify.compare import Tolerance, difference
 
-    found, wanted = sums_of(candidate), sums_of(reference)
+    try:
+        found, wanted = sums_of(candidate), sums_of(reference)
+    except VerificationError as error:
+        raise VerificationError(f"{name}: {error} with float16 weights; leave --half out") from None
+    if found.norm and not wanted.norm:
+        raise VerificationError(f"{name}: is zero, and is not with float16 weights; leave --half out")
     norm = abs(found.norm - wanted.norm) / wanted.norm if wanted.norm else 0.0
     return max(difference(candidate, reference, Tolerance()).error, norm)
 

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     prepared = prepare(options, console, model, graph)
     with console.stage("calibrate") as found:
         tensors = quantized_tensors(graph, dict.fromkeys([layer.name for layer in graph.layers], "int8"))
-        counted = _Counted(_joined(graph, _batches(graph, options.images)))
+        counted = _Counted(_joined(graph, batches_of(graph, options.images)))
         with (_on_gpu if gpu else _on_cpu)(options, console, prepared, tensors) as activations:
             images = (image for batch in counted for image in _each_image(activations(batch), size_of(batch)))
             ranges = calibration.calibrate(lambda arrays, _: arrays, images, tensors, options.method)
@@ -133,7 +133,7 @@ def _joined(graph: Any, batches: Iterator[Arrays]) -> Iterator[Arrays]:
         yield {name: np.concatenate([each[name] for each in waiting]) for name in waiting[0]}
 
 
-def _batches(graph: Any, wish: str) -> Iterator[Dict[str, Any]]:
+def batches_of(graph: Any, wish: str) -> Iterator[Dict[str, Any]]:
     """Inputs by name: each image or seed for itself, in the smallest batch that is allowed, or slices of one array."""
     from verify.inputs import make_inputs
 

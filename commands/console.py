@@ -51,7 +51,7 @@ class Console:
         self.line(name, f"{'; '.join(found)}  ({self.seconds[name]:.2f} s)")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; on a terminal with borders, elsewhere in aligned columns. Numbers align right."""
+        """A table; on a terminal with a rule below its head, elsewhere in aligned columns. Numbers align right."""
         if self.verbosity < 0:
             return
         if self.terminal:
@@ -65,13 +65,14 @@ class Console:
             )
 
     def _rich_table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        from rich.box import SIMPLE_HEAD
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=escape(title), title_justify="left", header_style="bold")
+        table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for index, column in enumerate(columns):
             numeric = all(_numeric(row[index]) for row in rows)
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
         for row in rows:
             table.add_row(*(escape(str(cell)) for cell in row))
         self.rich().print(table)

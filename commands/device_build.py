@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 from commands import build_arguments
+from commands.argument_types import from_zero
 from commands.console import Console
 from commands.device_stages import (
     Machine,
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     backends = ("auto", "tensorrt", "tensorrt_rtx")
     add("--backend", choices=backends, default="auto", help="auto: tensorrt where a GPU answers")
     add("--no-verify", action="store_true", help="build without comparing with what was recorded")
-    add("--rtol", type=float, help="of each layer in fp32, relative to its largest magnitude (default 1e-5)")
+    add("--rtol", type=from_zero, help="of each layer in fp32, relative to its largest magnitude (default 1e-5)")
     add("--json", type=Path, metavar="FILE", help="write the plan's manifest there too")
     add_own_arguments(parser)
     build_arguments.add_arguments(parser)
@@ -96,10 +97,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
         manifest = verified(folder)
         found.append(f"{folder}: {manifest['model']}, {len(manifest['files'])} files, every byte as it was made")
     output = options.output or folder / RESULTS
-    check_writable(output)
+    _check_output(folder, output)
+    for directory in (output,) + ((options.json.parent,) if options.json else ()):
+        check_writable(directory)
     machine = open_machine(options, console, manifest["tensorrt"]["needs"])
     check_room(console, machine, manifest["weights"]["parameters"], output, options.force_memory)
     network = read_network(console, folder, [f"precision={options.precision}"] if options.precision else [])
+    if "int8" in network.model.precision.words and network.model.ranges is None:
+        raise UsageError(f"{folder}: has no activation ranges, which int8 needs; make it by `bundle --precision int8`")
     plan, proof = _proven_plan(options, console, machine, network)
     facts = _facts(options, console, machine, network, manifest)
     written = _write(console, output / f"{network.model.name}.plan", plan, {**facts, "verification": proof})
@@ -113,6 +118,15 @@ def _check_options(options: argparse.Namespace) -> None:
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(f"{options.config}: is a bundle, which is built as it was made; leave out {names}")
+
+
+def _check_output(folder: Path, output: Path) -> None:
+    """A bundle with a file too many is refused, so only its `out` may take some."""
+    from deploy.bundle_manifest import RESULTS
+
+    inside, place = folder.resolve(), output.resolve()
+    if inside in (place, *place.parents) and inside / RESULTS not in (place, *place.parents):
+        raise UsageError(f"--output {output}: is in the bundle, whose files stay as they are; name another place")
 
 
 def _proven_plan(options: argparse.Namespace, console: Console, machine: Machine, network: Network) -> Any:

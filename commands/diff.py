@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="print every layer, not only the worst")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
     parser.add_argument("--engine", action="store_true", help="compare engines on the GPU, in the config's precision")
-    words = "--engine: read layers as outputs or as debug tensors (default: debug tensors that leave fusion alone)"
+    words = "--engine: read layers as outputs (auto), or as debug tensors: those leave fusion alone, but may be few"
     parser.add_argument("--per-layer", choices=("marked", "debug", "auto"), default="auto", help=words)
     verification.add_reference_argument(parser)
     engines.add_agreement_argument(parser)

@@ -172,7 +172,7 @@ def opened(
     from commands.progress import shown_progress
     from engine.inside import open_inside
 
-    plan_options = build_arguments.plan_options(options, prepared.definition.tensorrt)
+    plan_options = build_arguments.runnable_options(options, prepared.definition.tensorrt)
     with shown_progress(console) as progress:
         with open_inside(defined(prepared, model), way, names, plan_options, progress, device) as run:
             yield run
@@ -189,7 +189,7 @@ def opened_as_shipped(
 
     tensorrt = prepared.definition.tensorrt
     with shown_progress(console) as progress:
-        plan = build_plan(defined(prepared, model), build_arguments.plan_options(options, tensorrt), progress)
+        plan = build_plan(defined(prepared, model), build_arguments.runnable_options(options, tensorrt), progress)
     with Runner(tensorrt, plan, device) as runner:
         yield runner.run
 

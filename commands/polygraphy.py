@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -36,8 +37,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         found.append(f"{shown(model.path)}: {model.architecture}, {len(graph.layers)} layers")
     text = script_text(model.name, script, CLONE, model.path, overrides, _given(options))
     write_whole(script, text.encode())
-    place = shown(script)
-    console.line("write", place)
+    console.line("write", shown(script))
+    place = shlex.quote(shown(script))
     console.line("next", f"polygraphy run {place} --model-type=trt-network-script --trt --trt-config-script={place}")
     console.line("", "with TensorRT-RTX: the same after POLYGRAPHY_USE_TENSORRT_RTX=1")
     return 0

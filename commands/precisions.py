@@ -42,40 +42,53 @@ def _words(text: str) -> List[str]:
     words = [word.strip() for word in text.split(",")]
     if not set(words) <= set(WORDS):
         raise argparse.ArgumentTypeError(f"wanted some of {','.join(WORDS)}, found {text}")
-    return words
+    return list(dict.fromkeys(words))
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Prints the table; returns the exit code."""
+    from engine.atomic_file import check_writable
+    from engine.tolerance import coarsest
+
     engines.refuse_precision(options, "say --precisions, which may be several")
     gpu = engines.on_gpu(options)
+    if options.json:
+        check_writable(options.json.parent)
     model, graph = read_config(options, console)
     words = _wanted(options, console, model, gpu)
     prepared = prepare(options, console, model, graph)
-    activations = verification.any_activations(options, console, prepared)
+    judged = prepared._replace(model=_in_precision(model, coarsest(words)))  # which says on what images
+    activations = verification.any_activations(options, console, judged)
     measure = _on_gpu if gpu else _on_cpu
     columns: Dict[str, Column] = {}
     for word in words:
         with console.stage(word) as found:
-            each = model.model_copy(update={"precision": type(model.precision)(default=word)})
-            columns[word] = measure(options, console, prepared, each, activations)
+            columns[word] = measure(options, console, prepared, _in_precision(model, word), activations)
             found += _said(columns[word])
     _print(console, graph, columns, options.all)
     if options.json:
-        _write(options.json, activations.title, columns)
+        _write(options.json, activations, columns)
     return 0
 
 
+def _in_precision(model: Any, word: str) -> Any:
+    """The config with one precision for all layers."""
+    return model.model_copy(update={"precision": type(model.precision)(default=word)})
+
+
 def _wanted(options: argparse.Namespace, console: Console, model: Any, gpu: bool) -> List[str]:
-    """The precisions that can be measured here: tf32 is refused without a GPU, int8 without ranges left out aloud."""
+    """The precisions that can be measured here; what cannot is refused if asked for, else left out, int8 aloud."""
     asked = options.precisions or []
     if "tf32" in asked and not gpu:
         raise UsageError("--precisions tf32: only a GPU rounds so; leave it out here")
     words = asked or [word for word in WORDS if gpu or word != "tf32"]
-    if "int8" in words and model.ranges is None:
-        console.line("int8", "left out: the config names no `ranges`; write them with `run.py calibrate`")
-        words = [word for word in words if word != "int8"]
-    return words
+    if "int8" not in words or model.ranges is not None:
+        return words
+    lacking = "the config names no `ranges`; write them with `run.py calibrate`"
+    if asked:
+        raise UsageError(f"--precisions int8: {lacking}")
+    console.line("int8", f"left out: {lacking}")
+    return [word for word in words if word != "int8"]
 
 
 def _on_gpu(
@@ -132,10 +145,11 @@ def _print(console: Console, graph: Any, columns: Mapping[str, Column], whole: b
     console.table(title if whole else f"{title}, the worst", ["layer", "type", *columns], rows)
 
 
-def _write(path: Path, reference: str, columns: Mapping[str, Column]) -> None:
+def _write(path: Path, activations: Any, columns: Mapping[str, Column]) -> None:
     from engine.atomic_file import json_bytes, write_whole
 
-    plain: Dict[str, Any] = {"reference": reference, "relative_l2": {}, "shipped_relative_l2": {}, "agreement": {}}
+    plain: Dict[str, Any] = {"reference": activations.title, "input": activations.input_title}
+    plain.update(relative_l2={}, shipped_relative_l2={}, agreement={})
     for word, column in columns.items():
         plain["relative_l2"][word], plain["shipped_relative_l2"][word] = column.layers, column.shipped
         if column.agreement is not None:

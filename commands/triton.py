@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any, List, Sequence, Tuple
 
+from commands.argument_types import whole
 from commands.configs import load_graph, shown
 from commands.console import Console
 from spec.errors import UsageError
@@ -18,11 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--repository", type=Path, required=True, metavar="DIR", help="what `tritonserver --model-repository` is given")
     add("--plan", type=Path, nargs="+", metavar="FILE", help="default out/<model>/<model>.plan; or one for each GPU")
     add("--name", help="what clients call the model (default: the config's name)")
-    add("--keep", type=_count, default=0, metavar="N", help="remove all but the newest N versions")
+    add("--keep", type=whole(1), default=0, metavar="N", help="remove all but the newest N versions")
     group = parser.add_argument_group("config.pbtxt").add_argument
-    group("--served-versions", type=_count, default=1, metavar="N", help="serve the newest N versions (default 1)")
-    group("--queue-delay", type=int, default=0, metavar="MICROSECONDS", help="how long a request may wait for a batch")
-    group("--instances", type=_count, default=1, metavar="N", help="execution contexts on each GPU (default 1)")
+    group("--served-versions", type=whole(1), default=1, metavar="N", help="serve the newest N versions (default 1)")
+    group("--queue-delay", type=whole(0), default=0, metavar="MICROSECONDS",
+          help="how long a request may wait for a batch")  # fmt: skip
+    group("--instances", type=whole(1), default=1, metavar="N", help="execution contexts on each GPU (default 1)")
     group("--gpus", type=_numbers, default=(), metavar="N,...", help="only these GPUs of the server")
     group("--warmup", choices=("zero", "random", "none"), default="zero", help="what a model is run on before requests")
     group("--no-graphs", action="store_true", help="without CUDA graphs")
@@ -79,8 +82,16 @@ def _check_source(source: Any, graph: Any, rehearse: bool) -> None:
     wanted["batch"] = graph.batch.model_dump() if graph.batch else None
     for key, value in wanted.items():
         if manifest.get(key) != value:
-            found = manifest.get(key)
-            raise UsageError(f"{source.path}: {key} of the plan: {found}; of the config: {value}; build it again")
+            both = f"{key} of the plan: {_shown(manifest.get(key))}; of the config: {_shown(value)}"
+            again = "repeat the --set of its build, a batch=... perhaps, or build it again"
+            raise UsageError(f"{source.path}: {both}; {again}")
+
+
+def _shown(value: Any) -> str:
+    """Part of a manifest as a person writes it: `image uint8 1x224x224x3`, `min 1, opt 8, max 32`, `none`."""
+    if isinstance(value, list):
+        return ", ".join(f"{each['name']} {each['dtype']} {'x'.join(map(str, each['shape']))}" for each in value)
+    return ", ".join(f"{key} {size}" for key, size in value.items()) if value else "none"
 
 
 def _words(manifest: Any) -> str:
@@ -107,7 +118,7 @@ def _print_next(console: Console, repository: Path, sources: Sequence[Any]) -> N
         return
     compatible = any(is_version_compatible(source.manifest) for source in sources)
     option = " --backend-config=tensorrt,version-compatible=true" if compatible else ""
-    console.line("next", f"tritonserver --model-repository={repository.resolve()}{option}")
+    console.line("next", f"tritonserver --model-repository={shlex.quote(str(repository.resolve()))}{option}")
     version = sources[0].manifest["tensorrt"]["version"]
     rule = "or a newer one" if compatible else "exactly"
     console.line("", f"in a container with TensorRT {version} {rule}: docs/serve.md says how to find it")
@@ -120,12 +131,5 @@ def _model_name(name: str) -> str:
     return name
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"wanted a number from 1 on, found {text}")
-    return number
-
-
 def _numbers(text: str) -> Tuple[int, ...]:
-    return tuple(int(word) for word in text.split(","))
+    return tuple(whole(0)(word) for word in text.split(","))

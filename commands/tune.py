@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, FrozenSet, Iterator, List, NamedTuple
 
 from commands import build_arguments, engines, tuned, verification
+from commands.argument_types import above_zero, whole
 from commands.console import Console
 from commands.stages import Prepared, add_config_arguments, prepare, read_config
 from spec.errors import UsageError
@@ -29,30 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--images", metavar="WHAT", help=f"as calibrate takes them (default {IMAGES})")
     add("--reference", action="store_true", help="judge against the config's `reference` on --input, not against fp32")
-    add("--tolerance", type=_positive, default=1e-3, metavar="ERROR", help="the largest that will do (default 1e-3)")
+    add("--tolerance", type=above_zero, default=1e-3, metavar="ERROR", help="the largest that will do (default 1e-3)")
     measures = "||c - r|| / ||r|| (the default), or max|c - r| / max|r|"
     add("--measure", choices=tuple(tuned.MEASURED), default="relative_l2", help=measures)
     add("--layers", action="store_true", help="judge every layer, not only the outputs; in an engine it changes fusion")
     add("--high", choices=("fp32", "fp16"), help="precision of the kept layers (default fp32, under int8 fp16)")
-    add("--trials", type=_count, default=100, metavar="N", help="trials at most that give layers back (default 100)")
+    add("--trials", type=whole(0), default=100, metavar="N", help="trials at most that give layers back (default 100)")
     add("--json", type=Path, metavar="FILE", help="write every trial as JSON")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--write", action="store_true", help="write the result into the config, at its `precision:`")
     where.add_argument("--output", type=Path, metavar="FILE", help="write the result to a YAML file of its own")
     build_arguments.add_arguments(parser)
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"wanted a number above 0, found {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 0 on, found {text}")
-    return int(text)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -97,7 +85,7 @@ def _precisions(options: argparse.Namespace, model: Any) -> List[str]:
 
 def _cases(options: argparse.Namespace, console: Console, prepared: Prepared) -> List[Any]:
     """Inputs with the tensors to be judged: of the fp32 network on --images, or of the reference on its input."""
-    from commands.calibrate import _batches
+    from commands.calibrate import batches_of
     from engine.interpreter import Interpreter
     from verify.trials import Case, check_cases
 
@@ -110,7 +98,7 @@ def _cases(options: argparse.Namespace, console: Console, prepared: Prepared) ->
         with console.stage("expected") as found:
             interpreter = Interpreter(definition.network, definition.tensorrt.module)
             images = options.images or IMAGES
-            cases = [Case(inputs, interpreter.run(inputs, judged)) for inputs in _batches(graph, images)]
+            cases = [Case(inputs, interpreter.run(inputs, judged)) for inputs in batches_of(graph, images)]
             found.append(f"{len(judged)} tensors of the fp32 network on {len(cases)} inputs of {images}")
     check_cases(cases)
     return cases
@@ -153,7 +141,7 @@ def _searching(job: _Job, cases: List[Any], report: tuned.Report) -> Iterator[An
     with tempfile.TemporaryDirectory() as directory:
         error, sensitivity = interpreted.error, None
         if job.built:
-            plan_options = build_arguments.plan_options(options, job.prepared.definition.tensorrt)
+            plan_options = build_arguments.runnable_options(options, job.prepared.definition.tensorrt)
             cache = plan_options.timing_cache or Path(directory) / "timing.cache"
             error, sensitivity = Built(plan_options._replace(timing_cache=cache), *arguments).error, emulated
         names, costs = list(choice.groups), choice.costs

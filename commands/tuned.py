@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, List
 
 from commands.configs import shown
 from commands.console import Console
@@ -22,7 +22,8 @@ class Report:
 
     def __init__(self, options: argparse.Namespace, console: Console, choice: Any, model: Any) -> None:
         self._options, self._console, self._choice, self._model = options, console, choice, model
-        self._measured, self._refusals = MEASURED[options.measure], []  # type: str, List[str]
+        self._measured = MEASURED[options.measure]
+        self._refusals: List[str] = []
 
     def refused(self, words: str) -> None:
         """TensorRT's reason against the trial that is under way."""

@@ -124,8 +124,7 @@ def reference_activations(options: argparse.Namespace, console: Console, prepare
         activations = reference_activations(prepared.model, prepared.graph, reference, inputs, title)
         absent = unresolved(prepared.graph, reference, activations.names)
         if absent:
-            names = ", ".join(reference.names())
-            raise VerificationError([*absent.values(), f"{reference.title} has, in order: {names}"])
+            raise VerificationError(absent)
         found.append(f"{activations.title} on {activations.input_title}: {len(activations.arrays)} tensors")
     return activations
 

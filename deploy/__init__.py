@@ -1,1 +1,1 @@
-"""What leaves the workstation: a bundle that a device builds and proves by itself, a Triton model repository, scripts."""
+"""What leaves the workstation: a bundle that a device builds and proves, a Triton model repository, scripts."""

@@ -19,13 +19,13 @@ import numpy as np
 
 from deploy import bundle_launcher
 from deploy.bundle_code import code_archive, without_comments, zip_bytes
-from deploy.bundle_manifest import MANIFEST, RESULTS, is_bundle, sealed
+from deploy.bundle_manifest import MANIFEST, RESULTS, sealed, verified
 from deploy.bundle_texts import BUILD_SH, README
 from engine.atomic_file import check_writable, write_whole
-from spec.errors import AuditError, UsageError
+from spec.errors import AuditError, CheckpointError, UsageError
 
 MOST = 1.05
-"""A bundle is at most so many times its float32 weights, unless these are below a few megabytes."""
+"""A bundle is at most so many times its weights as they are stored, unless these are below four megabytes."""
 
 MANIFEST_BYTES = 4_000
 """Left for the manifest when samples are counted; it has 2.6 kB."""
@@ -73,14 +73,17 @@ def check_target(folder: Path) -> None:
     """Refuses, before any long work, a place where no bundle can be written.
 
     Raises:
-        UsageError: a file or another folder stands there, or the directory above cannot be written.
+        UsageError: a file or anything but a whole bundle stands there, or the directory above cannot be written.
     """
     check_writable(folder.resolve().parent)
+    _staging(folder.resolve()).rmdir()  # the name may be too long
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; name a folder for the bundle")
-    if folder.is_dir() and any(folder.iterdir()) and not is_bundle(folder):
-        raise UsageError(f"{folder}: holds something else than a bundle; name an empty or a new folder")
-    if (folder / RESULTS).exists():
+    if folder.resolve() == Path.cwd():
+        raise UsageError(f"{folder}: is the folder this runs in, which a bundle would replace; name one below it")
+    if folder.is_dir() and any(folder.iterdir()) and not _is_whole(folder):
+        raise UsageError(f"{folder}: holds something else than a whole bundle; name an empty or a new folder")
+    if any((folder / RESULTS).glob("*")):
         raise UsageError(f"{folder / RESULTS}: was built from the bundle there; move it away, or write elsewhere")
 
 
@@ -95,7 +98,8 @@ def write_bundle(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, A
     staging = _staging(folder)
     try:
         for name, content in complete.items():
-            write_whole(staging / name, content)
+            (staging / name).write_bytes(content)
+            (staging / name).chmod(0o644)  # whatever the umask
         staging.chmod(0o755)
         _take_place(staging, folder)
     except OSError as error:
@@ -106,9 +110,17 @@ def write_bundle(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, A
 
 
 def write_zip(path: Path, folder: Path) -> None:
-    """The bundle as one file, in a folder of its own."""
+    """The bundle as one file, in a folder of its own; raises UsageError where it cannot be written."""
     files = {f"{folder.name}/{each.name}": each.read_bytes() for each in folder.iterdir() if each.is_file()}
     write_whole(path, zip_bytes(files))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder may be replaced: many programs call a file manifest.json, and somebody may have added one."""
+    try:
+        return bool(verified(folder))
+    except CheckpointError:
+        return False
 
 
 def _staging(folder: Path) -> Path:
@@ -125,5 +137,9 @@ def _take_place(staging: Path, folder: Path) -> None:
         return
     old = staging.with_name(f"{staging.name}.old")
     os.rename(folder, old)
-    os.rename(staging, folder)
+    try:
+        os.rename(staging, folder)
+    except OSError:
+        os.rename(old, folder)
+        raise
     shutil.rmtree(old)

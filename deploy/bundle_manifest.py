@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shlex
+import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
 from engine.atomic_file import json_bytes
 from engine.manifest import sha256_of_file
-from spec.errors import CheckpointError
+from spec.errors import CheckpointError, UsageError
 
 KIND = "trt-transplant bundle 1"
 MANIFEST, MODEL, WEIGHTS, SAMPLES, RANGES = (
@@ -25,8 +28,11 @@ RESULTS = "out"
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a path is a folder with a manifest, whole or not."""
-    return (path / MANIFEST).is_file()
+    """Whether a path is a folder with a manifest, whole or not; raises UsageError for one that is still zipped."""
+    if os.path.isfile(path) and zipfile.is_zipfile(path):  # Path.is_file raises where a name is too long
+        command = shlex.join(["python3", "-m", "zipfile", "-e", str(path), "."])
+        raise UsageError(f"{path}: is a zip; unpack it with `{command}` and name the bundle's folder")
+    return os.path.isfile(path / MANIFEST)
 
 
 def sealed(facts: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:

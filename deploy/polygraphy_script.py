@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -59,9 +60,14 @@ def script_text(
     folder = script.resolve().parent
     return _TEMPLATE.format(
         name=name,
-        script=script.name,
-        clone=json.dumps(os.path.relpath(clone.resolve(), folder)),
-        config=json.dumps(os.path.relpath(config.resolve(), folder)),
-        overrides=json.dumps(list(overrides)),
+        script=shlex.quote(script.name),
+        clone=_literal(os.path.relpath(clone.resolve(), folder)),
+        config=_literal(os.path.relpath(config.resolve(), folder)),
+        overrides=_literal(list(overrides)),
         options=dict(options),
     )
+
+
+def _literal(value: Any) -> str:
+    """Text in double quotes as Python reads it: JSON's escapes beyond 16 bits are two characters there."""
+    return json.dumps(value, ensure_ascii=False)

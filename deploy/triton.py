@@ -13,7 +13,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import os
+import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -113,12 +116,16 @@ def _add(
 def _versions(model: Path) -> List[int]:
     """Triton's rule: folders named by a number that does not begin with 0."""
     names = [path.name for path in model.iterdir() if path.is_dir()] if model.is_dir() else []
-    return sorted(int(name) for name in names if name.isdigit() and not name.startswith("0"))
+    return sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]*", name))
 
 
 def _manifests_of(version: Path) -> Dict[str, Any]:
     """The manifests in a version's folder by plan file; raises PlanError where a plan and its manifest disagree."""
-    return {path.name: read_manifest(path) for path in sorted(version.glob("*.plan"))}
+    manifests = {path.name: read_manifest(path) for path in sorted(version.glob("*.plan"))}
+    for name, manifest in manifests.items():
+        if not {"inputs", "outputs"} <= manifest.keys():
+            raise PlanError(f"{version / name}.json: is of an older program and names no inputs; choose another --name")
+    return manifests
 
 
 def _check_contract(model: Path, versions: Sequence[int], agreed: Dict[str, Any]) -> None:
@@ -226,7 +233,7 @@ def _locked(repository: Path) -> Iterator[None]:
 def _staging(repository: Path) -> Iterator[Path]:
     """An empty folder beside the repository; those of runs that died are cleared away, which the lock allows."""
     parent, prefix = repository.resolve().parent, f".{repository.resolve().name}.incoming-"
-    for left in parent.glob(f"{prefix}*"):
+    for left in parent.glob(f"{glob.escape(prefix)}*"):
         shutil.rmtree(left)
     staging = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
@@ -239,7 +246,7 @@ def _refusal(repository: Path, error: OSError) -> str:
     if error.errno == errno.EXDEV:
         return (
             f"{repository}: is a mount point, and nothing outside it can be moved into it in one step; use a folder in "
-            f"it: --repository {repository / 'models'}"
+            f"it: --repository {shlex.quote(str(repository / 'models'))}"
         )
     place = error.filename or repository
     return f"{place}: cannot be written: {error.strerror}; the repository serves what it served before"

@@ -186,8 +186,10 @@ def _warmups(inputs: Sequence[Message], batch: Optional[Mapping[str, int]], fiel
 def _check_labels(path: Path, output: Message) -> None:
     try:
         count = len(path.read_text(encoding="utf-8").splitlines())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--labels {path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise UsageError(f"--labels {path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise UsageError(f"--labels {path}: is no UTF-8 text; wanted the name of each class, a line each") from None
     classes = prod(output["dims"][-1:])
     if count != classes:
         raise UsageError(f"--labels {path}: has {count} lines, output '{output['name']}' has {classes} classes")

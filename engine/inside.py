@@ -47,10 +47,11 @@ WAYS: Dict[str, Way] = {
     "unfused": Way("unfused debug tensors", True, "debug tensors of what TensorRT left unfused"),
 }
 WISHES: Dict[str, List[str]] = {
-    # what a person asks for: ways in the order of trial
+    # what a person asks for: ways in the order of trial. Not `unfused` unasked: its tensors have TensorRT's own names
+    # ("the listener can only get internal tensor names", its documentation says), and may be few
     "marked": ["marked"],
     "debug": ["unfused", "debug"],
-    "auto": ["unfused", "marked"],
+    "auto": ["marked"],
 }
 
 
@@ -96,6 +97,7 @@ def expose(definition: Definition, way: str, names: Iterable[str]) -> None:
             raise TensorRTError(f"unfused debug tensors: refused: {definition.tensorrt.log.take()}")
         return
     done = {network.get_output(index).name for index in range(network.num_outputs)}
+    done.update(definition.tensors[name].name for name in definition.graph.outputs)  # half of an output stays inner
     for tensor in (definition.tensors[name] for name in names):
         if tensor.name in done or tensor.is_network_input:
             continue
@@ -118,17 +120,20 @@ class Listening:
         self._heard: Arrays = {}
         self._problems: List[str] = []
         self._listener = make_listener(runner.tensorrt, runner.device, self._heard, self._problems)
-        context = runner.context
-        if way == "unfused":
-            context.unfused_tensors_debug_state = True
-            switched = context.unfused_tensors_debug_state
-        else:
-            switched = context.set_all_tensors_debug_state(True)
-        if not switched or not context.set_debug_listener(self._listener):
+        if not runner.context.set_debug_listener(self._listener) or not self._switched(runner.context, way):
             raise TensorRTError(f"debug tensors: {runner.tensorrt.title} refused them: {runner.tensorrt.log.take()}")
+
+    @staticmethod
+    def _switched(context: Any, way: str) -> bool:
+        """Every debug tensor on; they are off by default."""
+        if way != "unfused":
+            return bool(context.set_all_tensors_debug_state(True))
+        context.unfused_tensors_debug_state = True
+        return bool(context.unfused_tensors_debug_state)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         self._heard.clear()
+        self._problems.clear()
         outputs = self._runner.run(inputs)
         if self._problems:
             raise TensorRTError(self._problems)
@@ -152,7 +157,7 @@ def make_listener(tensorrt: TensorRT, device: Device, heard: Arrays, problems: L
             try:
                 array = np.empty(tuple(shape), dtype_name(type))
                 copy_debug_tensor(array, address_of(addr), location == trt.TensorLocation.HOST, device, int(stream))
-            except (DeviceError, TypeError, KeyError) as error:  # KeyError: a stream that pycuda has not made
+            except (DeviceError, TypeError, ValueError, KeyError) as error:  # KeyError: a stream pycuda has not made
                 problems.append(f"debug tensor '{name}' ({type} {tuple(shape)}): cannot be read: {error}")
                 return False
             heard[name] = array

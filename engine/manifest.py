@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from engine.atomic_file import json_bytes, staged, write
 from spec.errors import UsageError
@@ -42,8 +43,8 @@ def sha256_of_files(paths: Sequence[Path]) -> Dict[str, str]:
     return {path.name: sha256_of_file(path) for path in paths}
 
 
-def write_plan(path: Path, plan: Any, manifest: Mapping[str, Any], ledger: bytes = b"[]\n") -> Dict[str, Any]:
-    """Writes PATH, PATH.json and ledger.json beside them, each whole or not at all.
+def write_plan(path: Path, plan: Any, manifest: Mapping[str, Any], ledger: Optional[bytes] = None) -> Dict[str, Any]:
+    """Writes PATH, PATH.json and, where there is one, ledger.json beside them, each whole or not at all.
 
     Returns the manifest, to which the plan's size and sha256 and the ledger's sha256 are added.
 
@@ -52,10 +53,16 @@ def write_plan(path: Path, plan: Any, manifest: Mapping[str, Any], ledger: bytes
     """
     view = memoryview(plan)
     head = {"plan": {"file": path.name, "bytes": view.nbytes, "sha256": hashlib.sha256(view).hexdigest()}}
-    complete = dict(head, **manifest, ledger={"file": LEDGER, "sha256": hashlib.sha256(ledger).hexdigest()})
-    ledger_path = path.with_name(LEDGER)
-    with staged(Path(f"{path}.json")) as manifest_file, staged(ledger_path) as ledger_file, staged(path) as plan_file:
-        write(plan_file, view)
-        write(ledger_file, ledger)
-        write(manifest_file, json_bytes(complete))
+    complete = {**head, **manifest}
+    contents = {path: view}
+    if ledger is not None:
+        complete["ledger"] = {"file": LEDGER, "sha256": hashlib.sha256(ledger).hexdigest()}
+        contents[path.with_name(LEDGER)] = memoryview(ledger)
+    with ExitStack() as stack:
+        # what is staged last takes its place first: the plan, and at the end what describes it
+        described = stack.enter_context(staged(Path(f"{path}.json")))
+        temporary = {target: stack.enter_context(staged(target)) for target in reversed(list(contents))}
+        for target, content in contents.items():
+            write(temporary[target], content)
+        write(described, json_bytes(complete))
     return complete

@@ -24,6 +24,16 @@ REQUIRED: Dict[str, Dict[str, type]] = {
     "tensorrt": {"name": str, "version": str},
 }
 
+KINDS: Dict[str, type] = {
+    # what these are where a manifest has them
+    "config": dict,
+    "gpu": dict,
+    "options": dict,
+    "verification": dict,
+    "inputs": list,
+    "outputs": list,
+}
+
 TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 
 _log = logging.getLogger(__name__)
@@ -130,7 +140,21 @@ def _parsed(path: Path) -> Dict[str, Any]:
         lacking = [f"a tensorrt.name of {' or '.join(TITLES)}"]
     if lacking:
         raise PlanError(f"{path}: is not a plan's manifest: lacks {', '.join(lacking)}; build the plan again")
+    damaged = _damaged(manifest)
+    if damaged:
+        raise PlanError(f"{path}: was damaged: {', '.join(damaged)}; copy it again, or build the plan again")
     return manifest
+
+
+def _damaged(manifest: Dict[str, Any]) -> List[str]:
+    """Keys whose values are not what a build writes there."""
+    wrong = [key for key, kind in KINDS.items() if not isinstance(manifest.get(key), (kind, type(None)))]
+    rows = [(key, row) for key in ("inputs", "outputs") if key not in wrong for row in manifest.get(key) or []]
+    return wrong + sorted({key for key, row in rows if not _is_tensor(row)})
+
+
+def _is_tensor(row: Any) -> bool:
+    return isinstance(row, dict) and {"name", "dtype"} <= row.keys() and isinstance(row.get("shape"), list)
 
 
 def _section(manifest: Any, name: str) -> Dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Collection, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
+from engine.runner import new_runtime
 from engine.tensorrt_api import TensorRT, gpu_count
 from spec.errors import TensorRTError, UsageError
 
@@ -45,14 +46,14 @@ def refit_plan(
     Raises:
         TensorRTError: the plan cannot be loaded or refitted, cannot take a weight that changed, or lacks one.
     """
-    runtime = tensorrt.module.Runtime(tensorrt.logger)
+    runtime = new_runtime(tensorrt)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise TensorRTError(f"{tensorrt.title} cannot load this plan: {tensorrt.log.take()}")
     if not engine.refittable:
         raise TensorRTError("this plan was built without --refit, so its weights are fixed; build it with --refit")
     count = _exchange(tensorrt, engine, named, unchanged)
-    serialized = engine.serialize()
+    serialized = _serialized(tensorrt, engine)
     if serialized is None:
         raise TensorRTError(f"{tensorrt.title} cannot serialize the refitted engine: {tensorrt.log.take()}")
     return Refitted(serialized, count)
@@ -76,6 +77,20 @@ def _exchange(tensorrt: TensorRT, engine: Any, named: Mapping[str, np.ndarray], 
     if not refitter.refit_cuda_engine():
         raise TensorRTError(f"{tensorrt.title} could not refit the engine: {tensorrt.log.take()}")
     return len(known)
+
+
+def _serialized(tensorrt: TensorRT, engine: Any) -> Any:
+    """The whole plan: with its weights, which one without them would stay without, and refittable once more.
+
+    TensorRT 10.14 and newer else make a plan whose weights are fixed (pytorch/TensorRT pull 3932).
+    """
+    if not tensorrt.has("serialization flags"):
+        return engine.serialize()
+    flags, config = tensorrt.module.SerializationFlag, engine.create_serialization_config()
+    config.clear_flag(flags.EXCLUDE_WEIGHTS)
+    if tensorrt.has("refittable serialization"):
+        config.set_flag(flags.INCLUDE_REFIT)
+    return engine.serialize_with_config(config)
 
 
 def check_engine_names(known: Sequence[str], named: Mapping[str, np.ndarray], unchanged: Collection[str]) -> None:

@@ -18,6 +18,14 @@ from spec.errors import DeviceError, TensorRTError, did_you_mean
 from spec.shapes import Shape, show
 
 
+def new_runtime(tensorrt: TensorRT) -> Any:
+    """TensorRT's runtime, which runs the code that a version-compatible plan brings: to run a plan is to trust it."""
+    runtime = tensorrt.module.Runtime(tensorrt.logger)
+    if tensorrt.has("version compatibility"):
+        runtime.engine_host_code_allowed = True
+    return runtime
+
+
 class Runner:
     """One engine with one execution context, its stream and its memory; a context manager.
 
@@ -42,7 +50,7 @@ class Runner:
         self.tensorrt, self.device = tensorrt, device
         with ExitStack() as stack:
             stack.callback(self._destroy)
-            self._runtime = tensorrt.module.Runtime(tensorrt.logger)
+            self._runtime = new_runtime(tensorrt)
             self.engine = self._deserialize(plan)
             self.context = self._new_context()
             self.stream = device.kept(device.stream(), stack)

@@ -63,6 +63,8 @@ CAPABILITIES: Dict[str, Capability] = {
     "layer precision": Capability("ILayer.precision", first="8.5", last="10.16", rtx=False),
     "quantize with a type": Capability("IQuantizeLayer.to_type", first="10.0"),
     "layer metadata": Capability("ILayer.metadata", first="8.6"),
+    "serialization flags": Capability("SerializationFlag", first="10.0"),
+    "refittable serialization": Capability("SerializationFlag.INCLUDE_REFIT", first="10.14"),
     "debug tensors": Capability("INetworkDefinition.mark_debug", first="10.0"),
     "unfused debug tensors": Capability("INetworkDefinition.mark_unfused_tensors_as_debug_tensors", first="10.12"),
 }
@@ -224,4 +226,6 @@ def trt_dtype(module: Any, dtype: str) -> Any:
 def dtype_name(dtype: Any) -> str:
     """Our name of a trt.DataType, or TensorRT's where we have none."""
     word = str(dtype).rsplit(".", 1)[-1]
-    return {trt: ours for ours, trt in _DTYPES}.get(word, word)
+    names = {trt: ours for ours, trt in _DTYPES}
+    names["INT64"] = "int64"  # of shapes from TensorRT 10 on; 8 has no such type, so none is asked for
+    return names.get(word, word)

@@ -5,6 +5,7 @@ One file per TensorRT version and GPU: TensorRT refuses the measurements of anot
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from engine.atomic_file import check_writable, write_whole
 from engine.tensorrt_api import TensorRT
 from spec.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 
 def default_path(tensorrt: TensorRT, gpu: str) -> Path:
@@ -21,11 +24,11 @@ def default_path(tensorrt: TensorRT, gpu: str) -> Path:
 
 
 def attach(tensorrt: TensorRT, config: Any, path: Path) -> None:
-    """Gives a builder configuration the cache of a file; a file of another TensorRT or GPU counts as empty."""
-    content = _content(path)
-    if not config.set_timing_cache(config.create_timing_cache(content), False):
-        tensorrt.log.take()
+    """Gives a builder configuration the cache of a file; one that is damaged, or of another GPU, counts as empty."""
+    cache = config.create_timing_cache(_content(path))  # None, or empty, where it cannot be read
+    if cache is None or not config.set_timing_cache(cache, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
+    tensorrt.log.take()  # else a later failure would be told with these words
 
 
 def _content(path: Path) -> bytes:
@@ -38,7 +41,7 @@ def _content(path: Path) -> bytes:
 
 
 def save(tensorrt: TensorRT, config: Any, path: Path) -> None:
-    """Writes what the build knows now, with what another build has written meanwhile.
+    """Writes what the build knows now, with what another build has written meanwhile; what is foreign is replaced.
 
     Raises:
         UsageError: the file cannot be written.
@@ -47,6 +50,7 @@ def save(tensorrt: TensorRT, config: Any, path: Path) -> None:
     if cache is None:
         return
     written = _content(path)
-    if written and not cache.combine(config.create_timing_cache(written), False):
-        tensorrt.log.take()
+    before = config.create_timing_cache(written) if written else None
+    if written and (before is None or not cache.combine(before, False)):
+        _log.warning("--timing-cache %s: replaced, for what it held is of no use here: %s", path, tensorrt.log.take())
     write_whole(path, bytes(memoryview(cache.serialize())))

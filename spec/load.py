@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from spec.errors import ConfigError, did_you_mean
 from spec.layers import LAYERS, Layer
 from spec.model import ModelSpec
+from spec.other_words import meant
 from spec.yaml_file import Document, Keys, read_yaml
 
 WANTED = {
@@ -98,7 +99,7 @@ def _layer(row: Any, keys: Keys, document: Document, problems: List[str]) -> Opt
         return None
     word, body = next(iter(row.items()))
     if word not in LAYERS:
-        problems.append(f"{place}: no layer type '{_short(word)}'{_known(word, LAYERS)}")
+        problems.append(f"{place}: no layer type '{_short(word)}'{meant(str(word)) or _known(word, LAYERS)}")
         return None
     who = f"layer '{_short(str(body['name']))}': " if "name" in body else f"{word}: "
     layer = _validated(_Part(LAYERS[word], body, keys + (word,), who), document, problems)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Any, Callable, Dict, List
 
 import numpy as np
 
@@ -56,13 +56,13 @@ def write_small_bundle(directory: Path, *words: str, batch: int = 0) -> Path:
     return folder
 
 
-def resealed(folder: Path, name: str, change: Callable[[bytes], bytes]) -> None:
-    """Changes a file and seals the bundle anew, as one made of other content would be."""
+def resealed(folder: Path, name: str, change: Callable[[bytes], bytes], **other: Any) -> None:
+    """Changes a file and seals the bundle anew, as one made of other content, or with other facts, would be."""
     (folder / name).write_bytes(change((folder / name).read_bytes()))
     facts = json.loads((folder / MANIFEST).read_bytes())
     files = {each: (folder / each).read_bytes() for each in facts["files"]}
     kept = {key: value for key, value in facts.items() if key not in ("kind", "files", "seal")}
-    (folder / MANIFEST).write_bytes(sealed(kept, files))
+    (folder / MANIFEST).write_bytes(sealed({**kept, **other}, files))
 
 
 def with_tensor(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[bytes], bytes]:

@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: the checkpoints of the four source models, written once.
+"""Fixtures shared by the tests: the checkpoints of the four source models and a small bundle, written once.
 
     TRT_TRANSPLANT_SAMPLES=models pytest    keeps them in ./models between runs; else they live as long as the run
 """
@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -20,6 +21,20 @@ import pytest
 from samples import SAMPLES
 
 SOURCES = Path(__file__).resolve().parents[1] / "samples"
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small bundle, written once; nobody changes it."""
+    from tests.bundles import write_small_bundle
+
+    return write_small_bundle(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def bundle_copy(bundle: Path, tmp_path: Path) -> Path:
+    """A bundle to damage and to build in."""
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,11 @@ def test_lost_images_are_named_with_the_margin_of_the_reference(batch):
     assert list(plain["lost"]) == ["1", "2"]
 
 
+def test_the_margin_of_a_single_lost_image_is_said_once():
+    found = measure_agreement(answers(FOUND[:2]), answers(WANTED[:2]), graph(), 2)
+    assert str(found).endswith("; where not, the reference preferred its own by 2.0e-01 (image 1) of max|r|")
+
+
 def test_full_agreement_says_no_margin():
     found = measure_agreement(answers(WANTED), answers(WANTED), graph(), 4)
     assert str(found) == "top-1 of out agrees on 4 of 4 structured images (100.00%)"

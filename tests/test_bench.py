@@ -62,11 +62,12 @@ def test_options_become_those_of_the_measurement():
     [
         ([], "one of the arguments --config --plan/--loadEngine is required"),
         (["--config", "a", "--plan", "b"], "not allowed with argument"),
-        (["--plan", "p", "--batch", "0"], "wanted a whole number from 1 on, found 0"),
-        (["--plan", "p", "--iterations", "-1"], "wanted a whole number from 1 on, found -1"),
-        (["--plan", "p", "--duration", "nan"], "wanted a number from 0 on, found nan"),
-        (["--plan", "p", "--warm-up", "-5"], "wanted a number from 0 on, found -5"),
-        (["--plan", "p", "--in-flight", "two"], "invalid _count value: 'two'"),
+        (["--plan", "p", "--batch", "0"], "wanted a whole number from 1 on, found '0'"),
+        (["--plan", "p", "--iterations", "-1"], "wanted a whole number from 1 on, found '-1'"),
+        (["--plan", "p", "--duration", "nan"], "wanted a number from 0 on, found 'nan'"),
+        (["--plan", "p", "--warm-up", "-5"], "wanted a number from 0 on, found '-5'"),
+        (["--plan", "p", "--in-flight", "two"], "wanted a whole number from 1 on, found 'two'"),
+        (["--plan", "p", "--warm-up", "soon"], "wanted a number from 0 on, found 'soon'"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(words, says, capsys):
@@ -195,6 +196,16 @@ def test_a_damaged_plan_is_refused(plan):
         from_plan(parsed("--plan", str(plan)), Console(), None)
 
 
+def test_a_plan_without_its_weights_is_refused(plan):
+    manifest = plan.with_name(f"{plan.name}.json")
+    written = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**written, "options": {"strip_weights": True}}))
+    with pytest.raises(UsageError, match="was built with --strip-weights; put weights in with `run.py refit` first"):
+        from_plan(parsed("--plan", str(plan)), Console(), None)
+    manifest.write_text(json.dumps({**written, "options": {"strip_weights": True}, "refitted": {}}))
+    assert from_plan(parsed("--plan", str(plan)), Console(), None).plan
+
+
 # what is printed and written
 
 
@@ -321,6 +332,13 @@ def test_the_whole_command_on_a_config(bench_here, options, tmp_path, capsys):
     assert written["input"] == "random numbers of seed 0" and written["precision"] == "fp32"
     assert [row["our_layers"] for row in written["layers"]] == [["conv", "bn", "relu"], ["fc"]]
     assert written["profile"][1]["percentage"] == 75.0 and written["vanished"] == ["flat"]
+
+
+def test_an_engine_without_its_weights_is_not_built(bench_here, options, tmp_path, capsys):
+    options()  # writes the config
+    code, device, made = bench_here(4, "--config", str(tmp_path / "small.yaml"), "--strip-weights")
+    assert code == 2 and not made
+    assert "--strip-weights: an engine without its weights cannot be run" in capsys.readouterr().err
 
 
 def test_the_whole_command_on_a_plan(bench_here, plan, capsys):

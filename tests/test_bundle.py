@@ -6,20 +6,18 @@ import ast
 import io
 import json
 import lzma
-import shutil
+import os
 import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from builders import expand
-from commands.bundle import Reference, Stored, _facts, _files
+from commands.bundle import Reference, Stored, _facts, _files, _rounding
 from commands.configs import load_graph
 from commands.stages import Prepared
-from deploy.bundle import MOST, stored_weights
+from deploy.bundle import MOST, stored_weights, write_bundle, write_zip
 from deploy.bundle_code import BARE, DATA, ROOT, device_modules, without_comments
 from deploy.bundle_manifest import MANIFEST, sealed, verified
 from deploy.bundle_model import description, model_yaml
@@ -30,6 +28,7 @@ from engine.tensorrt_api import load
 from run import main
 from spec.errors import AuditError, CheckpointError, UsageError, VerificationError
 from tests.bundles import SAMPLES, WEIGHTS, files_of, resealed, write_config, write_small_bundle
+from tests.full_disk import size_limit
 from tests.sample_models import overrides_of
 from tests.small_models import SMALL, load_text
 from verify.inputs import make_inputs
@@ -39,17 +38,6 @@ from weights.transplant import transplant
 
 MODELS = ("model1", "model2", "model3", "model4")
 FILES = ["README.txt", "build.sh", "code.zip.xz", MANIFEST, "model.yaml", "run.py", SAMPLES, WEIGHTS]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return write_small_bundle(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture
-def copy(bundle, tmp_path):
-    """A bundle to damage."""
-    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
 
 
 def again(tmp_path, model, layers):
@@ -140,46 +128,46 @@ def test_the_zip_unpacks_to_the_bundle(tmp_path):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("where", [0.02, 0.5, 0.98])
-def test_a_flipped_bit_is_refused_by_name(copy, name, where):
-    path = copy / name
+def test_a_flipped_bit_is_refused_by_name(bundle_copy, name, where):
+    path = bundle_copy / name
     content = bytearray(path.read_bytes())
     content[int(len(content) * where)] ^= 4
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=f"^{path}: damaged") as failure:
-        verified(copy)
+        verified(bundle_copy)
     assert len(failure.value.problems) == 1
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_or_cut_file_is_refused_by_name(copy, name):
-    path = copy / name
+def test_a_missing_or_cut_file_is_refused_by_name(bundle_copy, name):
+    path = bundle_copy / name
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=f"^{path}: (has|damaged).* copy the bundle again$"):
-        verified(copy)
+        verified(bundle_copy)
     path.unlink()
     with pytest.raises(CheckpointError, match=f"^{path}: (is missing|cannot be read)"):
-        verified(copy)
+        verified(bundle_copy)
 
 
 @pytest.mark.parametrize("name", ["extra.txt", ".hidden", "sub/file", "manifest.json.bak"])
-def test_a_file_too_many_is_refused_by_name(copy, name):
-    (copy / name).parent.mkdir(exist_ok=True)
-    (copy / name).write_text("x")
-    with pytest.raises(CheckpointError, match=f"^{copy / name.partition('/')[0]}: is no file of this bundle"):
-        verified(copy)
+def test_a_file_too_many_is_refused_by_name(bundle_copy, name):
+    (bundle_copy / name).parent.mkdir(exist_ok=True)
+    (bundle_copy / name).write_text("x")
+    with pytest.raises(CheckpointError, match=f"^{bundle_copy / name.partition('/')[0]}: is no file of this bundle"):
+        verified(bundle_copy)
 
 
-def test_results_are_no_part_of_a_bundle(copy):
-    (copy / "out").mkdir()
-    (copy / "out" / "small.plan").write_bytes(b"x")
-    assert verified(copy)["model"] == "small"
+def test_results_are_no_part_of_a_bundle(bundle_copy):
+    (bundle_copy / "out").mkdir()
+    (bundle_copy / "out" / "small.plan").write_bytes(b"x")
+    assert verified(bundle_copy)["model"] == "small"
 
 
-def test_another_kind_of_manifest_is_refused(copy):
+def test_another_kind_of_manifest_is_refused(bundle_copy):
     """Whole, but of a later program."""
-    (copy / MANIFEST).write_bytes(sealed({"kind": "trt-transplant bundle 2"}, {}))
+    (bundle_copy / MANIFEST).write_bytes(sealed({"kind": "trt-transplant bundle 2"}, {}))
     with pytest.raises(CheckpointError, match="is 'trt-transplant bundle 2', wanted 'trt-transplant bundle 1'; use"):
-        verified(copy)
+        verified(bundle_copy)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 255, 256, 257, 4095, 4096, 4097, 100_003, 3_211_264])
@@ -199,10 +187,10 @@ def test_sums_are_over_all_elements():
         sums_of(np.array([np.nan, np.inf, 1.0]))
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_bundle_is_hardly_larger_than_its_weights(sample_directory, name):
+@pytest.mark.parametrize("name, half", [*((name, False) for name in MODELS), ("model4", True)])
+def test_a_bundle_is_hardly_larger_than_its_weights(sample_directory, name, half):
     """Only sizes are judged, so the interpreter's activations stand for the source framework's."""
-    files, facts = bundled(name, sample_directory(name))
+    files, facts = bundled(name, sample_directory(name), half)
     total = sum(map(len, files.values())) + len(sealed(facts, files))
     assert total <= MOST * len(files[WEIGHTS])
     header = json.loads(files[SAMPLES][8 : 8 + int.from_bytes(files[SAMPLES][:8], "little")])
@@ -210,7 +198,7 @@ def test_a_bundle_is_hardly_larger_than_its_weights(sample_directory, name):
     assert KIND in header["__metadata__"] and min(max(counts), 256) == 256
 
 
-def bundled(name, directory):
+def bundled(name, directory, half):
     """(files, facts) of a model's bundle."""
     import argparse
 
@@ -224,7 +212,7 @@ def bundled(name, directory):
     arrays = Interpreter(definition.network, tensorrt.module).run(inputs, names)
     activations = Activations(arrays, {each: f"{each}:0" for each in names}, inputs, "the interpreter", title)
     prepared = Prepared(model, graph, checkpoint, weights, definition)
-    stored = Stored(stored_weights(weights.arrays, half=False), False, {})
+    stored = Stored(stored_weights(weights.arrays, half), half, {})
     options = argparse.Namespace(set=[], command="run.py bundle")
     reference = Reference(activations, "")
     return _files(prepared, stored, reference), _facts(options, prepared, stored, reference)
@@ -246,6 +234,19 @@ def test_half_says_what_it_changes(tmp_path, capsys):
     assert f"float16 weights change {manifest['weights']['rounding']['layer']} by " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "reference, candidate, words",
+    [
+        ([1.0, 2.0], [1.0, np.inf], "conv: holds 1 values that are NaN or infinite with float16 weights"),
+        ([0.0, 0.0], [0.0, 1e-3], "conv: is zero, and is not with float16 weights"),
+    ],
+)
+def test_what_float16_weights_break_is_named(reference, candidate, words):
+    """A relative error says nothing there, and would allow everything on the device."""
+    with pytest.raises(VerificationError, match=f"^{words}; leave --half out$"):
+        _rounding("conv", np.array(candidate, np.float32), np.array(reference, np.float32))
+
+
 def test_a_network_that_differs_is_not_bundled(tmp_path, capsys):
     config = write_config(tmp_path)
     config.write_text(config.read_text().replace("epsilon: 1.0e-3", "epsilon: 1.0e-2"))
@@ -265,23 +266,62 @@ def test_nothing_recorded_is_said_plainly(tmp_path, capsys):
     "make, words",
     [
         (lambda path: path.write_text("x"), "is a file; name a folder"),
-        (lambda path: (path / "mine").mkdir(parents=True), "holds something else than a bundle"),
+        (lambda path: (path / "mine").mkdir(parents=True), "holds something else than a whole bundle"),
+        (lambda path: write_files(path, {MANIFEST: "{}", "mine": "x"}), "holds something else than a whole bundle"),
+        (lambda path: os.chdir(write_files(path, {})), "is the folder this runs in"),
+        (lambda path: path.with_name("target.zip").mkdir(), "target.zip: is a folder, where --zip is to write"),
     ],
 )
-def test_what_is_no_bundle_is_not_replaced(tmp_path, capsys, make, words):
+def test_what_is_no_bundle_is_not_replaced(tmp_path, capsys, monkeypatch, make, words):
     config = write_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
     make(tmp_path / "target")
-    assert main(["bundle", "--config", str(config), "--output", str(tmp_path / "target")]) == 2
-    assert words in capsys.readouterr().err and (tmp_path / "target").exists()
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["bundle", "--config", str(config), "--output", str(tmp_path / "target"), "--zip"]) == 2
+    assert words in capsys.readouterr().err and sorted(tmp_path.rglob("*")) == before
 
 
-def test_results_in_a_bundle_are_not_thrown_away(copy, tmp_path):
+def write_files(folder, texts):
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_a_name_too_long_is_refused_before_the_work(tmp_path, capsys):
+    config = write_config(tmp_path)
+    assert main(["bundle", "--config", str(config), "--output", str(tmp_path / ("x" * 250))]) == 2
+    captured = capsys.readouterr()
+    assert "cannot be written: File name too long" in captured.err and "compare" not in captured.out
+
+
+def test_a_full_disk_leaves_the_old_bundle(tmp_path, bundle_copy):
+    before = verified(bundle_copy)
+    with size_limit(40_000), pytest.raises(UsageError, match=f"^{bundle_copy}: cannot be written: File too large$"):
+        write_bundle(bundle_copy, {"large": bytes(50_000)}, {})
+    assert verified(bundle_copy) == before and list(tmp_path.glob(".*")) == []
+
+
+def test_a_bundle_that_is_still_zipped_is_named(tmp_path, bundle_copy, capsys):
+    write_zip(tmp_path / "a b.zip", bundle_copy)
+    assert main(["--config", str(tmp_path / "a b.zip")]) == 2
+    command = f"python3 -m zipfile -e '{tmp_path}/a b.zip' ."
+    assert f"is a zip; unpack it with `{command}` and name the bundle's folder" in capsys.readouterr().err
+
+
+def test_a_config_that_is_no_name_of_a_file_is_no_bundle(capsys):
+    assert main(["--config", "x" * 300]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_results_in_a_bundle_are_not_thrown_away(bundle_copy, tmp_path):
     from deploy.bundle import check_target
 
-    check_target(copy)
-    (copy / "out").mkdir()
+    (bundle_copy / "out").mkdir()  # a build that failed leaves that
+    check_target(bundle_copy)
+    (bundle_copy / "out" / "small.plan").touch()
     with pytest.raises(UsageError, match="out: was built from the bundle there; move it away"):
-        check_target(copy)
+        check_target(bundle_copy)
 
 
 def archive(bundle):
@@ -328,28 +368,6 @@ def test_the_shell_script_is_clean(bundle):
     assert len((bundle / "README.txt").read_text().splitlines()) == 10
 
 
-@pytest.mark.parametrize(
-    "name, words",
-    [("code.zip.xz", "damaged: its sha256 is"), (MANIFEST, "damaged"), (WEIGHTS, "damaged: its sha256 is")],
-)
-def test_the_launcher_names_a_damaged_file(copy, name, words):
-    content = bytearray((copy / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (copy / name).write_bytes(content)
-    done = subprocess.run([sys.executable, copy / "run.py"], capture_output=True, text=True)
-    assert done.returncode == 2 and f"{copy / name}: {words}" in done.stderr and "Traceback" not in done.stderr
-
-
-def test_the_launcher_names_a_missing_package(copy):
-    missing = {"python": ">=3.8", "packages": {"no_such_module": "no-such-package"}, "gpu": "none"}
-    facts = json.loads((copy / MANIFEST).read_bytes())
-    facts["requirements"] = missing
-    (copy / MANIFEST).write_text(json.dumps(facts))
-    done = subprocess.run([sys.executable, copy / "run.py"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr == "error: Python packages are missing: pip install no-such-package\n"
-
-
-def test_resealing_is_what_makes_a_changed_bundle_whole(copy):
-    resealed(copy, "README.txt", lambda content: content + b"more")
-    assert verified(copy)["files"]["README.txt"]["bytes"] == (copy / "README.txt").stat().st_size
+def test_resealing_is_what_makes_a_changed_bundle_whole(bundle_copy):
+    resealed(bundle_copy, "README.txt", lambda content: content + b"more")
+    assert verified(bundle_copy)["files"]["README.txt"]["bytes"] == (bundle_copy / "README.txt").stat().st_size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -33,16 +32,6 @@ from tests.small_models import load_text, random_arrays
 
 FRAMEWORKS = ("tensorflow", "keras", "tf_keras", "torch", "h5py", "google.protobuf", "safetensors", "rich")
 MB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return write_small_bundle(tmp_path_factory.mktemp("small"))
-
-
-@pytest.fixture
-def copy(bundle, tmp_path):
-    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
 
 
 def test_a_clone_builds_and_proves_a_bundle(bundle, tmp_path, capsys):
@@ -75,13 +64,13 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_the_bundles_own_launcher_needs_no_framework(copy, tmp_path):
-    command = [sys.executable, "-c", BLOCKED, str(copy / "run.py"), "--fp16"]
+def test_the_bundles_own_launcher_needs_no_framework(bundle_copy, tmp_path):
+    command = [sys.executable, "-c", BLOCKED, str(bundle_copy / "run.py"), "--fp16"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("PASSED | Runtime: ") and done.stderr == ""
-    assert read_manifest(copy / "out" / "small.plan")["precision"] == "fp16"
-    assert sorted(path.name for path in copy.iterdir() if path.is_dir()) == ["out"]
+    assert read_manifest(bundle_copy / "out" / "small.plan")["precision"] == "fp16"
+    assert sorted(path.name for path in bundle_copy.iterdir() if path.is_dir()) == ["out"]
 
 
 INTERPRETERS = [path for path in os.environ.get("TRT_TRANSPLANT_PYTHONS", "").split(os.pathsep) if path]
@@ -89,13 +78,13 @@ INTERPRETERS = [path for path in os.environ.get("TRT_TRANSPLANT_PYTHONS", "").sp
 
 @pytest.mark.skipif(not INTERPRETERS, reason="TRT_TRANSPLANT_PYTHONS names no other interpreters")
 @pytest.mark.parametrize("python", INTERPRETERS or ["none"])
-def test_other_pythons_build_it_too(copy, python):
+def test_other_pythons_build_it_too(bundle_copy, python):
     """Where one has no TensorRT, all up to its import."""
     has = subprocess.run([python, "-c", "import tensorrt_rtx"], capture_output=True).returncode == 0
-    done = subprocess.run([python, copy / "run.py"], capture_output=True, text=True)
+    done = subprocess.run([python, bundle_copy / "run.py"], capture_output=True, text=True)
     assert done.stdout.startswith("bundle ")
     if has:
-        assert done.returncode == 0 and read_manifest(copy / "out" / "small.plan")
+        assert done.returncode == 0 and read_manifest(bundle_copy / "out" / "small.plan")
     else:
         assert done.returncode == 2 and "cannot be imported" in done.stderr and "Traceback" not in done.stderr
 
@@ -116,27 +105,27 @@ def scaled(factor):
         (SAMPLES, "output:fc", scaled(1.0001), "fc"),
     ],
 )
-def test_another_number_anywhere_is_found_and_gets_no_plan(copy, capsys, file, tensor, change, layer):
-    resealed(copy, file, with_tensor(tensor, change))
-    assert main(["--config", str(copy)]) == 1
+def test_another_number_anywhere_is_found_and_gets_no_plan(bundle_copy, capsys, file, tensor, change, layer):
+    resealed(bundle_copy, file, with_tensor(tensor, change))
+    assert main(["--config", str(bundle_copy)]) == 1
     what = "OUTPUT" if tensor.startswith("output") else "LAYER"
     captured = capsys.readouterr()
     assert f"FIRST BAD {what}: {layer}: element " in captured.err and "allowed 1e-05" in captured.err
-    assert captured.out.splitlines()[-1].startswith("FAILED") and not list((copy / "out").iterdir())
+    assert captured.out.splitlines()[-1].startswith("FAILED") and not list((bundle_copy / "out").iterdir())
 
 
-def test_a_damaged_bundle_is_refused_before_anything_is_built(copy, capsys):
-    content = bytearray((copy / WEIGHTS).read_bytes())
+def test_a_damaged_bundle_is_refused_before_anything_is_built(bundle_copy, capsys):
+    content = bytearray((bundle_copy / WEIGHTS).read_bytes())
     content[-1] ^= 1
-    (copy / WEIGHTS).write_bytes(content)
-    assert main(["--config", str(copy)]) == 2
-    assert f"{copy / WEIGHTS}: damaged" in capsys.readouterr().err
-    assert not (copy / "out").exists()
+    (bundle_copy / WEIGHTS).write_bytes(content)
+    assert main(["--config", str(bundle_copy)]) == 2
+    assert f"{bundle_copy / WEIGHTS}: damaged" in capsys.readouterr().err
+    assert not (bundle_copy / "out").exists()
 
 
-def test_weights_of_another_network_are_refused(copy, capsys):
-    resealed(copy, "model.yaml", lambda text: text.replace(b"units: 4", b"units: 5"))
-    assert main(["--config", str(copy)]) == 2
+def test_weights_of_another_network_are_refused(bundle_copy, capsys):
+    resealed(bundle_copy, "model.yaml", lambda text: text.replace(b"units: 4", b"units: 5"))
+    assert main(["--config", str(bundle_copy)]) == 2
     assert "'fc:bias' has shape [4], wanted [5]" in capsys.readouterr().err
 
 
@@ -144,6 +133,28 @@ def test_weights_of_another_network_are_refused(copy, capsys):
 def test_what_is_for_configs_is_refused_for_bundles(bundle, capsys, words):
     assert main(["--config", str(bundle), *words]) == 2
     assert f"is built as it was made; leave out {words[0]}" in capsys.readouterr().err
+
+
+def test_int8_without_ranges_names_the_bundle(bundle, tmp_path, capsys):
+    assert main(["--config", str(bundle), "--int8", "--output", str(tmp_path)]) == 2
+    wanted = f"error: {bundle}: has no activation ranges, which int8 needs; make it by `bundle --precision int8`\n"
+    assert capsys.readouterr().err == wanted
+
+
+def test_a_plan_among_the_bundles_files_is_refused(bundle_copy, tmp_path, capsys):
+    """The next build would find a file too many."""
+    for place in (bundle_copy, bundle_copy / "plans"):
+        assert main(["--config", str(bundle_copy), "--output", str(place)]) == 2
+        assert f"--output {place}: is in the bundle, whose files stay as they are; name" in capsys.readouterr().err
+    assert not (bundle_copy / "plans").exists()
+    assert main(["--config", str(bundle_copy), "--output", str(bundle_copy / "out" / "a"), "-q"]) == 0
+
+
+def test_a_summary_that_cannot_be_written_is_refused_before_the_build(bundle, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["--config", str(bundle), "--output", str(tmp_path), "--json", str(tmp_path / "file/x.json")]) == 2
+    captured = capsys.readouterr()
+    assert f"{tmp_path / 'file'}: cannot be written: " in captured.err and "machine" not in captured.out
 
 
 def test_a_bundle_without_a_recording_is_built_and_says_so(tmp_path, capsys):
@@ -229,15 +240,15 @@ def test_too_little_memory_is_refused(memory, problems):
         assert found.startswith(wanted) and found.endswith("or try it with --force-memory")
 
 
-def test_a_build_that_memory_would_not_fit_is_forced(copy, capsys):
-    facts = json.loads((copy / "manifest.json").read_bytes())
+def test_a_build_that_memory_would_not_fit_is_forced(bundle_copy, capsys):
+    facts = json.loads((bundle_copy / "manifest.json").read_bytes())
     huge = json.dumps(facts["weights"]["parameters"])
-    text = (copy / "manifest.json").read_bytes().replace(huge.encode(), b"1000000000000", 1)
-    (copy / "manifest.json").write_bytes(text)
-    resealed(copy, "README.txt", lambda content: content)
-    assert main(["--config", str(copy)]) == 2
+    text = (bundle_copy / "manifest.json").read_bytes().replace(huge.encode(), b"1000000000000", 1)
+    (bundle_copy / "manifest.json").write_bytes(text)
+    resealed(bundle_copy, "README.txt", lambda content: content)
+    assert main(["--config", str(bundle_copy)]) == 2
     assert "memory: " in capsys.readouterr().err
-    assert main(["--config", str(copy), "--force-memory"]) == 2  # the disk is asked all the same
+    assert main(["--config", str(bundle_copy), "--force-memory"]) == 2  # the disk is asked all the same
     assert "choose another --output" in capsys.readouterr().err
 
 

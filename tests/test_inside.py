@@ -63,6 +63,12 @@ def test_marked_tensors_are_outputs_once_and_inputs_are_not(tensorrt):
     assert outputs(made.network) == ["relu", "bn"]
 
 
+def test_the_half_tensor_behind_an_output_is_not_shown_beside_it(tensorrt):
+    made = definition(tensorrt, "fp16")
+    expose(made, "marked", NAMES)
+    assert outputs(made.network) == ["relu", "conv", "bn"]
+
+
 def test_debug_tensors_are_no_outputs(tensorrt):
     if missing(tensorrt, "debug"):
         pytest.skip(f"{tensorrt.title} has no debug tensors")
@@ -77,7 +83,7 @@ def test_debug_tensors_are_no_outputs(tensorrt):
     [
         ("marked", [], "marked"),
         ("debug", [], "unfused"),
-        ("auto", [], "unfused"),
+        ("auto", [], "marked"),
         ("debug", ["unfused debug tensors"], "debug"),
         ("auto", ["unfused debug tensors"], "marked"),
     ],
@@ -125,7 +131,9 @@ def heard(tensorrt):
     return tell, arrays, problems
 
 
-@pytest.mark.parametrize("dtype, trt_word", [("float32", "FLOAT"), ("float16", "HALF"), ("int32", "INT32")])
+@pytest.mark.parametrize(
+    "dtype, trt_word", [("float32", "FLOAT"), ("float16", "HALF"), ("int32", "INT32"), ("int64", "INT64")]
+)
 def test_what_is_heard_is_a_copy(heard, dtype, trt_word):
     tell, arrays, problems = heard
     source = np.arange(6).reshape(2, 3).astype(dtype)
@@ -146,6 +154,13 @@ def test_a_type_that_numpy_lacks_is_a_problem_and_no_array(heard):
     assert not tell("x", np.zeros((2, 3), np.float16), "BF16")
     assert not arrays and len(problems) == 1
     assert problems[0].startswith("debug tensor 'x' (DataType.BF16 (2, 3)): cannot be read")
+
+
+def test_an_address_that_is_none_is_a_problem(heard):
+    """An exception would end in TensorRT's C++."""
+    tell, arrays, problems = heard
+    assert not tell("x", np.zeros(3, np.float32), "FLOAT", object()) and not arrays
+    assert problems[0].startswith("debug tensor 'x' (DataType.FLOAT (3,)): cannot be read: ")
 
 
 @pytest.mark.parametrize("name", [None, b"void*"])

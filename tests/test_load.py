@@ -148,6 +148,8 @@ BROKEN = [
     ("plain", "plian", ["2: no architecture 'plian'; did you mean 'plain'?"]),
     ("plain", "yolo", ["2: no architecture 'yolo'; known: plain, resnet_keras, resnet_slim, resnet_tf, resnet_torch"]),
     ("convolution:", "convolutoin:", ["7: no layer type 'convolutoin'; did you mean 'convolution'?"]),
+    ("convolution:", "Conv2D:", ["7: no layer type 'Conv2D'; write - convolution: {...}"]),
+    ("convolution:", "relu6:", ["7: no layer type 'relu6'; write - activation: {function: relu6, ...}"]),
     ("float32", "float64", ["4: inputs.image.dtype: found 'float64', wanted one of uint8, float32, float16; "
                             "did you mean 'float16'?"]),
     ("padding: same", "padding: sam", [f"7: layer 'conv': padding: found 'sam', wanted same, same_lower, valid or "

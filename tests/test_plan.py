@@ -292,3 +292,7 @@ def test_data_types_go_there_and_back(dtype):
 def test_a_data_type_without_a_name_of_ours_keeps_its_own():
     assert dtype_name(TENSORRT.module.DataType.BF16) == "BF16"
     assert isinstance(TENSORRT, TensorRT)
+
+
+def test_a_tensor_of_int64_is_what_numpy_calls_it():
+    assert dtype_name(TENSORRT.module.DataType.INT64) == "int64"

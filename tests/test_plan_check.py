@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any, Dict
@@ -174,13 +175,27 @@ def test_damage_is_found_before_tensorrt_sees_it(tmp_path, damage, kind, message
 
 
 def test_another_gpu_of_the_same_capability_is_mentioned(tmp_path, caplog):
-    check_plan(plan_of(tmp_path), TRT85, H100)
+    with caplog.at_level(logging.WARNING):
+        check_plan(plan_of(tmp_path), TRT85, H100)
     assert "was tuned on NVIDIA H200; NVIDIA H100 may run it slower" in caplog.text
 
 
-def test_strange_but_honest_manifests_are_read(tmp_path):
-    """Sections of another type say nothing; they are no reason to end in a traceback."""
-    path = plan_of(tmp_path, gpu="H200", options=[1], config="c")
+@pytest.mark.parametrize(
+    "values, named",
+    [
+        ({"verification": "yes"}, "verification"),
+        ({"config": 3, "gpu": "H200", "options": []}, "config, gpu, options"),
+        ({"inputs": "image"}, "inputs"),
+        ({"inputs": [1], "outputs": [{"name": "prob", "dtype": "float32", "shape": 5}]}, "inputs, outputs"),
+    ],
+)
+def test_values_of_another_kind_are_damage(tmp_path, values, named):
+    with pytest.raises(PlanError, match=re.escape(f"m.plan.json: was damaged: {named}; copy it again, or build")):
+        read_manifest(plan_of(tmp_path, **values))
+
+
+def test_a_manifest_that_says_less_is_read(tmp_path):
+    path = plan_of(tmp_path, gpu=None, options=None, config=None, verification=None, inputs=None)
     assert built_by(check_plan(path, TRT85, H200_HERE)) == "TensorRT 8.5.3.1"
     with pytest.raises(PlanError, match="run.py --config FILE"):
         check_plan(path, TRT103, H200_HERE)

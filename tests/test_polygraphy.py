@@ -79,6 +79,16 @@ def test_the_script_is_small_and_relative(small, tmp_path):
     compile(text, "b.py", "exec")
 
 
+def test_paths_of_any_letters_come_through(tmp_path):
+    """JSON's escapes of what lies beyond 16 bits would be two characters in Python."""
+    folder = tmp_path / "a b \U0001f600 \"'"
+    text = script_text("small", tmp_path / "the script.py", folder, folder / "c.yaml", ["name='\U0001f600'"], {})
+    found = {}
+    exec(text.partition("sys.path.insert")[0], {"__file__": str(tmp_path / "the script.py")}, found)
+    assert found["CLONE"] == str(folder) and found["CONFIG"] == str(folder / "c.yaml")
+    assert found["OVERRIDES"] == ["name='\U0001f600'"] and "polygraphy run 'the script.py' --model-type" in text
+
+
 def test_a_script_needs_pythons_suffix(small, tmp_path, capsys):
     words = ["polygraphy", "--config", str(small / "small.yaml"), "--output", str(tmp_path / "script.txt")]
     assert run.main(words) == 2

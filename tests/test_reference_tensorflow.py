@@ -228,7 +228,7 @@ def test_a_training_graph_of_tensorflow_1_15(tmp_path):
         wanted = wanted.transpose(0, 3, 1, 2) if wanted.ndim == 4 else wanted
         # TensorFlow 1.15.5 against the one installed here: other kernels, other order of sums
         assert np.abs(activations.arrays[name] - wanted).max() <= 2e-6 * np.abs(wanted).max(), name
-    assert unresolved(found.graph, found.reference, activations.names) == {}
+    assert unresolved(found.graph, found.reference, activations.names) == []
 
 
 def test_plainly_importing_that_graph_fails():

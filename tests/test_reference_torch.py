@@ -296,8 +296,27 @@ def test_layers_without_a_tensor_are_named_with_the_nearest(tmp_path):
         == {"block.bm1"}
         == set(found.layer_names) - set(activations.names)
     )
-    (message,) = unresolved(found.graph, found.reference, activations.names).values()
+    message, everything, guesses = unresolved(found.graph, found.reference, activations.names)
     assert "layer 'block.bm1'" in message and "did you mean 'block.bn1'?" in message
+    assert "has, in order: " in everything
+    assert guesses.endswith('add to `reference`: tensors: {"block.bm1": "block.bn1"}')
+
+
+def test_a_layer_without_a_tensor_is_guessed_by_what_the_reference_calls_next(tmp_path):
+    unnamed = [layer.replace(", reference: [block.relu#1]", "") for layer in LAYERS]
+    layers = [layer.replace("block.relu1", "block.a") for layer in unnamed]
+    found = case(tmp_path, layers=layers)
+    message = unresolved(found.graph, found.reference, reference_names(*found))[0]
+    assert "layer 'block.a'" in message and "did you mean 'block.relu#1'?" in message
+
+
+def test_the_module_may_lie_beside_the_config(tmp_path, monkeypatch):
+    module, name = network(tmp_path)
+    torch.save(module.state_dict(), tmp_path / "net.pth")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = config(tmp_path / "net.yaml", IMAGE, "path: net.pth", f"callable: '{name}:build'", LAYERS)
+    assert "conv" in opened(path).reference.names()
 
 
 def test_images_in_another_layout_and_type(tmp_path):

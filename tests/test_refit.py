@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, Dict
 
 import numpy as np
@@ -16,7 +17,7 @@ from engine.network import Definition, define
 from engine.plan import Progress, build_plan
 from engine.precision import FP32, plan_precision
 from engine.quantization import quantized_tensors
-from engine.refit import check_engine_names, refit_plan, require_gpu
+from engine.refit import _serialized, check_engine_names, refit_plan, require_gpu
 from engine.tensorrt_api import gpu_count, load
 from spec.errors import TensorRTError, UsageError
 from tests.layer_rows import ROWS, network_of_rows
@@ -181,6 +182,35 @@ def test_without_a_gpu_refittable_plans_are_refused_in_a_sentence():
     plan = build_plan(definition, PlanOptions(), Progress())
     with pytest.raises(TensorRTError, match="cannot load this plan"):
         refit_plan(TENSORRT, plan, definition.named)
+
+
+class Flags:
+    """An ISerializationConfig, of which only a GPU has a real one."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = set(names)
+
+    def clear_flag(self, flag: Any) -> None:
+        self.names.discard(flag.name)
+
+    def set_flag(self, flag: Any) -> None:
+        self.names.add(flag.name)
+
+
+@pytest.mark.parametrize("lacks, kept", [([], {"INCLUDE_REFIT"}), (["refittable serialization"], set())])
+def test_a_refitted_plan_has_its_weights_and_can_be_refitted_again(monkeypatch, lacks, kept):
+    if not TENSORRT.has("serialization flags"):
+        pytest.skip(f"{TENSORRT.title} has no serialization flags")
+    has = TENSORRT.has
+    monkeypatch.setattr(TENSORRT, "has", lambda capability: capability not in lacks and has(capability))
+    flags = Flags("EXCLUDE_WEIGHTS")
+    engine = SimpleNamespace(create_serialization_config=lambda: flags, serialize_with_config=lambda config: config)
+    assert _serialized(TENSORRT, engine).names == kept
+
+
+def test_a_tensorrt_without_such_flags_serializes_all(monkeypatch):
+    monkeypatch.setattr(TENSORRT, "has", lambda capability: False)
+    assert _serialized(TENSORRT, SimpleNamespace(serialize=lambda: "plan")) == "plan"
 
 
 needs_gpu = pytest.mark.skipif(gpu_count() == 0, reason="needs a GPU: the Refitter works on an engine")

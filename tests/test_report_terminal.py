@@ -88,12 +88,18 @@ def test_nothing_is_left_out_without_need(limit):
     assert len(printed(FAILED, limit)) == 2 + 5
 
 
+def test_a_narrow_terminal_gets_plain_lines():
+    screen = io.StringIO()
+    print_table(FAILED, Console(file=screen, force_terminal=True, width=80, no_color=True), None)
+    assert screen.getvalue().splitlines() == printed(FAILED, None)
+
+
 def test_rich_table_on_a_terminal_takes_names_literally():
     screen = io.StringIO()
     row = FAILED.rows[0]._replace(layer="[bold]x[/]")
     comparison = FAILED._replace(rows=(row,))
     print_table(comparison, Console(file=screen, force_terminal=True, width=160, no_color=True), None)
-    assert "[bold]x[/]" in screen.getvalue() and "│" in screen.getvalue()
+    assert "[bold]x[/]" in screen.getvalue() and "───" in screen.getvalue()
 
 
 def test_a_rich_console_that_is_no_terminal_gets_the_plain_lines():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import run
+from commands import VERBS
 from tests.full_disk import size_limit, small_disk, unprivileged
 from tests.own_logging import own_logging  # noqa: F401
 from tests.small_models import SMALL, torch_arrays, write_small
@@ -58,7 +59,11 @@ def failed(tmp_path, capsys):
         ([], "required: --config"),
         (["--config"], "expected one argument"),
         (["--config", "x", "--backend", "cuda"], "invalid choice: 'cuda'"),
-        (["--config", "x", "--bakend", "auto"], "unrecognized arguments: --bakend"),
+        (["--config", "x", "--bakend", "auto"], "unrecognized arguments: --bakend auto; did you mean '--backend'?"),
+        (["--config", "x", "--dryrun=1"], "unrecognized arguments: --dryrun=1; did you mean '--dry-run'?"),
+        (["zip", "--config", "x"], "no verb 'zip'; verbs are diff, record"),
+        (["bundel", "--config", "x"], "no verb 'bundel'; did you mean 'bundle'?"),
+        (["mine.yaml"], "a config is given with --config mine.yaml"),
         (["--config", "x", "--workspace", "lots"], "--workspace"),
         (["--config", "x", "--workspace", "-1"], "--workspace"),
         (["--config", "x", "--workspace", "nan"], "--workspace"),
@@ -68,11 +73,13 @@ def failed(tmp_path, capsys):
         (["sample", "model1", "--seed", "one"], "--seed: invalid int value"),
     ],
 )
-def test_a_wrong_command_line_is_answered_with_its_usage(capsys, words, message):
+def test_a_wrong_command_line_is_answered_in_two_lines(capsys, words, message):
     with pytest.raises(SystemExit) as end:
         run.main(words)
     err = capsys.readouterr().err
-    assert end.value.code == 2 and err.startswith("usage: run.py") and message in err
+    said, where = err.splitlines()
+    assert end.value.code == 2 and said.startswith("error: ") and message in said
+    assert where == f"       run.py {words[0] + ' ' if words and words[0] in VERBS else ''}--help lists every option"
 
 
 @pytest.mark.parametrize(

@@ -88,12 +88,23 @@ def test_precisions_need_no_framework_and_say_so(small, capsys):
     out = capsys.readouterr().out
     assert "reference not the source framework: " in out and "this proves the engine, not the model" in out
     assert found["reference"].endswith("this proves the engine, not the model")
+    assert found["input"] == "structured images of seed 0"
     assert "int8      left out" in out and list(found["relative_l2"]) == ["fp32", "fp16"]
     errors = found["relative_l2"]
     assert set(errors["fp32"]) == {"conv", "bn", "relu", "flat", "fc"}
     assert 0 < errors["fp32"]["fc"] < 1e-6 < 1e-4 < errors["fp16"]["fc"] < 1e-2
     assert found["agreement"]["fp32"]["count"] == 3 and found["agreement"]["fp32"]["share"] == 1.0
     assert out.count("top-1 of fc agrees on 3 of 3 structured images") >= 1
+
+
+@pytest.mark.parametrize("words, images", [("fp32", "random numbers"), ("fp32,fp16", "structured images")])
+def test_images_with_structure_wherever_numbers_are_rounded(small, words, images):
+    assert precisions(small, "--on", "cpu", "--precisions", words)["input"] == f"{images} of seed 0"
+
+
+def test_int8_without_ranges_is_refused_where_it_was_asked_for(small, capsys):
+    message = refused(["precisions", "--config", small, "--precisions", "fp16,int8", "--on", "cpu"], capsys)
+    assert "--precisions int8: the config names no `ranges`; write them with `run.py calibrate`" in message
 
 
 def test_the_source_framework_alone_is_refused_where_it_is_not(small, capsys):

@@ -11,7 +11,7 @@ from engine.buffers import Buffers, IOTensor
 from engine.build_options import PlanOptions
 from engine.network import define
 from engine.plan import Progress, build_plan
-from engine.runner import Runner
+from engine.runner import Runner, new_runtime
 from engine.tensorrt_api import gpu_count, load
 from spec.errors import DeviceError, TensorRTError
 from tests.memory_device import MemoryDevice
@@ -88,6 +88,12 @@ def test_a_plan_that_cannot_be_loaded_leaves_nothing(plan):
     with pytest.raises(TensorRTError, match="^TensorRT-RTX .* cannot load this plan: .*; plans serve the TensorRT and"):
         Runner(*plan, device)
     assert device.held == 0
+
+
+def test_a_version_compatible_plan_may_bring_its_runtime():
+    tensorrt = load("tensorrt" if gpu_count() else "tensorrt_rtx")
+    runtime = new_runtime(tensorrt)
+    assert getattr(runtime, "engine_host_code_allowed", False) is tensorrt.has("version compatibility")
 
 
 def test_bytes_that_are_no_plan_leave_nothing():

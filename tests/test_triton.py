@@ -72,7 +72,7 @@ def test_the_original_may_change_later(tmp_path):
 def test_versions_follow_tritons_rule_of_names(tmp_path):
     repository = tmp_path / "repository"
     publish_plans(repository, made_plan(tmp_path / "a"))
-    for name in ("0", "007", "3.old", "x"):
+    for name in ("0", "007", "3.old", "x", "²", "٣"):
         (repository / "m" / name).mkdir()
     os.rename(repository / "m/1", repository / "m/11")
     assert publish_plans(repository, made_plan(tmp_path / "b", b"new")).version == 12
@@ -124,6 +124,24 @@ def test_a_model_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "r/m/1").rmdir()
     with pytest.raises(UsageError, match="r/m: is there and holds no version"):
         publish_plans(tmp_path / "r", made_plan(tmp_path / "a"))
+
+
+def test_a_version_of_an_older_program_is_left_alone(tmp_path):
+    publish_plans(tmp_path / "r", made_plan(tmp_path / "a"))
+    path = tmp_path / "r/m/1/model.plan.json"
+    manifest = json.loads(path.read_text())
+    del manifest["inputs"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(PlanError, match="1/model.plan.json: is of an older program and names no inputs; choose"):
+        publish_plans(tmp_path / "r", made_plan(tmp_path / "b", b"new"))
+
+
+def test_only_its_own_leftovers_are_cleared_away(tmp_path):
+    """A repository's name is no pattern."""
+    for name in (".r*.incoming-x", ".rest.incoming-x"):
+        (tmp_path / name).mkdir()
+    publish_plans(tmp_path / "r*", made_plan(tmp_path / "a"))
+    assert [path.name for path in tmp_path.glob(".*")] == [".rest.incoming-x"]
 
 
 def test_a_damaged_plan_is_refused_before_and_while_it_is_copied(tmp_path):
@@ -277,6 +295,16 @@ def test_the_verb_refuses_what_would_not_load(verb, built, tmp_path):
         code, _, err = verb()
         assert code == 2 and "is a TensorRT-RTX plan; Triton's TensorRT backend loads plans of TensorRT only" in err
     code, _, err = verb("--rehearse", batch="batch={min: 1, opt: 2, max: 4}")
-    assert code == 2 and "batch of the plan: {'min': 1, 'opt': 2, 'max': 8}; of the config: {'min': 1, 'opt': 2" in err
+    assert code == 2 and "batch of the plan: min 1, opt 2, max 8; of the config: min 1, opt 2, max 4; repeat the --set" in err
     assert verb("--rehearse", "--name", "a..b")[0] == 2
     assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize(
+    "option, word",
+    [("--queue-delay", "-5"), ("--gpus", "0,x"), ("--gpus", "-1"), ("--keep", "0"), ("--instances", "2.5")],
+)
+def test_numbers_that_tritons_schema_refuses_are_refused_here(verb, capsys, option, word):
+    with pytest.raises(SystemExit):
+        verb("--rehearse", option, word)
+    assert f"argument {option}: wanted a whole number from " in capsys.readouterr().err

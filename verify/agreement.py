@@ -42,8 +42,8 @@ class Agreement(NamedTuple):
         if not self.lost:
             return said
         closest, furthest = (choose(self.lost, key=lambda image: self.lost[image]) for choose in (min, max))
-        margins = f"{self.lost[closest]:.1e} (image {closest}) to {self.lost[furthest]:.1e} (image {furthest})"
-        return f"{said}; where not, the reference preferred its own by {margins} of max|r|"
+        ends = [f"{self.lost[image]:.1e} (image {image})" for image in dict.fromkeys((closest, furthest))]
+        return f"{said}; where not, the reference preferred its own by {' to '.join(ends)} of max|r|"
 
     def as_json(self) -> Dict[str, Any]:
         smallest = min(self.lost.values(), default=None)

@@ -9,11 +9,12 @@ Whatever the framework, output k > 0 of an operation is `name:k`, and the k-th o
 from __future__ import annotations
 
 import importlib
+import json
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from spec.errors import ConfigError, did_you_mean
+from spec.errors import ConfigError, did_you_mean, nearest
 from spec.graph import Graph
 from spec.layers import Layer, WeightedLayer
 from spec.model import ModelSpec
@@ -37,12 +38,14 @@ class Reference:
         title: for people, "TensorFlow 2.21.0, inference.meta with model.ckpt-2".
         image_layout: NHWC or NCHW, the axis order of its rank-4 tensors.
         recorded: its tensors are ours already (names, layouts, inputs), recorded for one input.
+        is_sequence: its names are what it computes, in order, and nothing else: what follows a tensor reads it, mostly.
         inputs: the engine's inputs that a recorded reference brings along; None where any input may be given.
     """
 
     title: str
     image_layout: str
     recorded: bool = False
+    is_sequence: bool = False
     inputs: Optional[Dict[str, np.ndarray]] = None
 
     def names(self) -> Sequence[str]:
@@ -174,13 +177,29 @@ def _ours(graph: Graph, reference: Reference, name: str, array: np.ndarray) -> n
     return arranged(array, reference.image_layout, layout_of(graph, name), graph.tensors[name].shape)
 
 
-def unresolved(graph: Graph, reference: Reference, names: Mapping[str, str]) -> Dict[str, str]:
-    """A message for each of our tensors that is absent from `names`, with the nearest tensor of the reference."""
+def unresolved(graph: Graph, reference: Reference, names: Mapping[str, str]) -> List[str]:
+    """A message for each of our tensors that is absent from `names`, with a guess; then all guesses to copy."""
+    problems, guesses = [], {}
+    for layer in graph.layers:
+        for name in (name for name in layer.tensor_names if name not in names):
+            guess = _guess(layer, name, reference, {**names, **guesses})
+            guesses.update({name: guess} if guess else {})
+            hint = f"; did you mean '{guess}'?" if guess else ""
+            found = f"{layer.place}: layer '{layer.name}': {reference.title} has no tensor for '{name}'{hint}"
+            problems.append(f"{found} - name it: reference: {{tensors: {{{name}: ...}}}}")
+    if problems:
+        problems.append(f"{reference.title} has, in order: {', '.join(reference.names())}")
+    if guesses:
+        problems.append(f"if these guesses are right, add to `reference`: tensors: {json.dumps(guesses)}")
+    return problems
+
+
+def _guess(layer: Layer, name: str, reference: Reference, taken: Mapping[str, str]) -> Optional[str]:
+    """What follows the tensor that the layer reads, where that means something, or the free one of the nearest name."""
     known = list(reference.names())
-    return {
-        name: f"{layer.place}: layer '{layer.name}': {reference.title} has no tensor for '{name}'"
-        f"{did_you_mean(name, known)} - name it: reference: {{tensors: {{{name}: ...}}}}"
-        for layer in graph.layers
-        for name in layer.tensor_names
-        if name not in names
-    }
+    free = [each for each in known if each not in taken.values()]
+    if reference.is_sequence:
+        read = [known.index(taken[each]) + 1 for each in layer.inputs if taken.get(each) in known]
+        if read and known[max(read) : max(read) + 1] and known[max(read)] in free:
+            return known[max(read)]
+    return next(iter(nearest(name, free)), None)

@@ -49,6 +49,7 @@ class TorchReference(Reference):
     """A module with its weights; what it calls is found by running it once on zeros."""
 
     image_layout = "NCHW"
+    is_sequence = True
 
     def __init__(self, torch: ModuleType, module: Any, title: str, model: ModelSpec, place: str) -> None:
         self._torch, self._module, self._place, self.title = torch, module, place, title
@@ -98,9 +99,10 @@ def _shape(spec: InputSpec) -> List[int]:
 
 
 def _function(model: ModelSpec, place: str) -> Callable[[], Any]:
-    """What `module:function` names, found beside the config's directory, in the working directory, or installed."""
+    """What `module:function` names: beside the config, beside its directory, in the working directory, or installed."""
     module_name, _, name = model.reference.callable.partition(":")
-    folders = [str(model.path.resolve().parent.parent), str(Path.cwd())]
+    beside = model.path.resolve().parent
+    folders = [str(folder) for folder in (beside, beside.parent, Path.cwd())]
     if not name:
         raise UsageError(f"{place}: found '{module_name}', wanted module:function")
     with _importable(folders):
@@ -108,7 +110,8 @@ def _function(model: ModelSpec, place: str) -> Callable[[], Any]:
     function = getattr(module, name, None)
     if not callable(function):
         known = [word for word, value in vars(module).items() if callable(value)]
-        raise UsageError(f"{place}: no function '{name}' in {module_name}{did_you_mean(name, known)}")
+        where = f"{module_name} ({getattr(module, '__file__', None) or 'a folder'})"
+        raise UsageError(f"{place}: no function '{name}' in {where}{did_you_mean(name, known)}")
     return function
 
 
@@ -118,7 +121,7 @@ def _imported(module_name: str, folders: List[str], place: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something that it imports is not
-        looked = f"looked in {' and '.join(dict.fromkeys(folders))}, and among what is installed"
+        looked = f"looked in {', '.join(dict.fromkeys(folders))}, and among what is installed"
         raise UsageError(f"{place}: cannot import '{module_name}' ({error}) - {looked}") from error
 
 

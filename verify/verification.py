@@ -17,6 +17,7 @@ from spec.layers import Layer
 from verify.compare import Comparison, Difference, LayerRow, Tolerance, difference
 from verify.diagnose import diagnose
 from verify.hypotheses import Case, Readings
+from verify.unseen import unseen_by
 
 DIAGNOSED = 3
 """Layers failing by themselves that are diagnosed, the first ones: what comes later is often their echo."""
@@ -83,7 +84,9 @@ def verify(
             diagnosed += 1
         rows += found
     candidate = f"the network definition of {tensorrt.title}, run on the CPU in float32"
-    comparison = Comparison(graph.name, candidate, activations.title, activations.input_title, tolerance, tuple(rows))
+    sources = (candidate, activations.title, activations.input_title)
+    notes = unseen_by(graph, {**activations.inputs, **activations.arrays})
+    comparison = Comparison(graph.name, *sources, tolerance, tuple(rows), notes)
     return Verification(comparison, worst_arrays(comparison, ours, activations))
 
 

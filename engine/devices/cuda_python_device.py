@@ -114,7 +114,8 @@ class CudaPythonDevice(Device):
     def _end_capture(self, stream: int) -> int:
         recorded = _checked(cudart.cudaStreamEndCapture(stream))
         try:
-            graph = int(_checked(cudart.cudaGraphInstantiate(recorded, 0)))
+            # not cudaGraphInstantiate, which takes other arguments in cuda-python 11
+            graph = int(_checked(cudart.cudaGraphInstantiateWithFlags(recorded, 0)))
         finally:
             _checked(cudart.cudaGraphDestroy(recorded))
         return self._hold(graph, lambda: _checked(cudart.cudaGraphExecDestroy(graph)))

@@ -11,11 +11,6 @@ NEUTRAL = ("CONSTANT", "CAST", "QUANTIZE", "DEQUANTIZE")
 """TensorRT's layers that are folded or fused away, so that their device says nothing of our layer's."""
 
 
-def has_dla(definition: Definition) -> bool:
-    """Whether this machine has a DLA that this TensorRT drives."""
-    return not definition.tensorrt.is_rtx and definition.trt_builder.num_DLA_cores > 0
-
-
 def ask(definition: Definition, config: Any) -> Dict[str, str]:
     """What TensorRT says of each of our layers: "", or which of its own layers it refuses.
 

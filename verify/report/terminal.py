@@ -22,13 +22,16 @@ from verify.report.wording import (
 BEFORE, AFTER = ("layer", "type", "output"), ("rel. L2", "needs rtol", "PSNR dB", "result")
 """Columns around the errors, of which there is one for each kind of comparison."""
 
+WIDE = 100
+"""Characters a line from which on names need not be broken into pieces; narrower terminals get plain lines."""
+
 
 def print_table(comparison: Comparison, console: Union[Any, Callable[[str], Any]], limit: Optional[int]) -> None:
     """Prints a row a layer, worst first.
 
     Args:
-        console: a `rich.console.Console`, which gets a table with borders if it is a terminal; or a function that
-            prints a line, such as `print`.
+        console: a `rich.console.Console`, which gets a table with a ruled head if it is a wide terminal; or a function
+            that prints a line, such as `print`.
         limit: rows shown before the rest is counted; None for all.
     """
     rows = worst_first(comparison)
@@ -40,7 +43,7 @@ def print_table(comparison: Comparison, console: Union[Any, Callable[[str], Any]
     if callable(console):
         for line in [title, *_aligned(columns, cells), *left_out]:
             console(line)
-    elif console.is_terminal:
+    elif console.is_terminal and console.width >= WIDE:
         console.print(_rich_table(title, columns, cells, [row.passed for row in shown]))
         for line in left_out:
             console.print(line, markup=False, highlight=False)
@@ -135,12 +138,16 @@ def _left_out(rows: List[LayerRow]) -> List[str]:
 
 
 def _rich_table(title: str, columns: Sequence[str], rows: List[List[str]], passed: List[bool]) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left", header_style="bold")
+    table = Table(title=Text(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if _is_number(number, columns) else "left", overflow="fold")
+        numeric = _is_number(number, columns)
+        # where the terminal is narrow only names are broken, numbers and the result never
+        whole = numeric or column == AFTER[-1]
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for cells, fine in zip(rows, passed):
         table.add_row(*(Text(cell) for cell in cells), style=None if fine else "bold red")
     return table
