@@ -11,7 +11,7 @@ import ctypes
 import importlib
 import logging
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from spec.errors import UsageError
 
@@ -110,10 +110,14 @@ class TensorRT:
 
 
 class MessageLog:
-    """The errors TensorRT logged since they were last taken; everything also goes to Python's `logging`."""
+    """The errors TensorRT logged since they were last taken; everything also goes to Python's `logging`.
+
+    A warning counts once: TensorRT-RTX repeats one for every quantized convolution.
+    """
 
     def __init__(self) -> None:
         self._errors: List[str] = []
+        self._warnings: Set[str] = set()
 
     def add(self, level: int, text: str) -> None:
         if _NO_GPU_NOISE.search(text):
@@ -121,6 +125,10 @@ class MessageLog:
         if level >= logging.ERROR:
             self._errors.append(text)
             level = logging.INFO  # an error becomes part of our own message, which says it once, with the layer's name
+        elif level == logging.WARNING and text in self._warnings:
+            level = logging.DEBUG
+        if level == logging.WARNING:
+            self._warnings.add(text)
         _log.log(level, text)
 
     def take(self) -> str:

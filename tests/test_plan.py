@@ -251,6 +251,14 @@ def test_warnings_are_no_reasons(caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "INFO"]
 
 
+def test_a_warning_is_said_once(caplog):
+    log = MessageLog()
+    with caplog.at_level(logging.DEBUG):
+        for text in ("scales in fp32", "an unused input", "scales in fp32"):
+            log.add(logging.WARNING, text)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "DEBUG"]
+
+
 # Which TensorRT
 
 
