@@ -12,13 +12,12 @@ import importlib
 import os
 import shlex
 import sys
-import time
 from typing import List, Optional
 
 from commands import MAIN, VERBS
 from commands.command_line import CommandLine, refuse_word
 from commands.console import Console
-from spec.errors import TransplantFailure
+from commands.job import run_job
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -43,18 +42,7 @@ def _run(words: List[str]) -> int:
     options = parser.parse_args(words[1:] if verb else words)
     options.command = shlex.join([parser.prog.split()[0], *words])
     console = Console(verbosity=options.verbose - options.quiet)
-    start = time.monotonic()
-    try:
-        code = module.run(options, console)
-    except TransplantFailure as failure:
-        console.problems(failure.problems)
-        code = failure.exit_code
-    except KeyboardInterrupt:
-        console.problems(["interrupted; nothing half-written stays"])
-        code = 130
-    if not verb or code:
-        console.verdict(code, time.monotonic() - start, options.command)
-    return code
+    return run_job(lambda: module.run(options, console), console, options.command, always_verdict=not verb)
 
 
 def _parser(verb: Optional[str], summary: str) -> CommandLine:

@@ -20,10 +20,11 @@ class Console:
 
     Attributes:
         seconds: wall time by stage, filled as stages end.
+        interrupted: whether Ctrl-C came; no further stage starts.
     """
 
     def __init__(self, verbosity: int = 0) -> None:
-        self.verbosity = verbosity
+        self.verbosity, self.interrupted = verbosity, False
         self.seconds: Dict[str, float] = {}
         level = LEVELS[min(max(verbosity, -1), 2)]
         logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
@@ -45,6 +46,8 @@ class Console:
     @contextmanager
     def stage(self, name: str) -> Iterator[List[str]]:
         """Times a stage; the caller appends what it found, which is printed when the stage ends well."""
+        if self.interrupted:
+            raise KeyboardInterrupt
         start, found = time.monotonic(), []  # type: float, List[str]
         yield found
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import shlex
-import time
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
@@ -29,6 +28,7 @@ from commands.device_stages import (
     read_network,
     shipped_definition,
 )
+from commands.job import run_job
 from spec.errors import TransplantFailure, UsageError
 
 NOT_FOR_BUNDLES: Dict[str, Any] = {
@@ -47,17 +47,8 @@ def main(folder: Path, words: Sequence[str]) -> int:
     """The command line of a bundle's own run.py; returns the exit code."""
     options = _parser().parse_args(words, argparse.Namespace(config=str(folder)))
     options.command = shlex.join(["run.py", *words])
-    console, start = DeviceConsole(options.verbose - options.quiet), time.monotonic()
-    try:
-        code = run(options, console)
-    except TransplantFailure as failure:
-        console.problems(failure.problems)
-        code = failure.exit_code
-    except KeyboardInterrupt:
-        console.problems(["interrupted; nothing half-written stays"])
-        code = 130
-    console.verdict(code, time.monotonic() - start, options.command)
-    return code
+    console = DeviceConsole(options.verbose - options.quiet)
+    return run_job(lambda: run(options, console), console, options.command)
 
 
 def _parser() -> argparse.ArgumentParser:
