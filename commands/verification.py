@@ -96,14 +96,27 @@ def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -
     from weights.readings import readings_of
 
     activations = reference_activations(options, console, prepared)
+    loud = _loud_activations(options, console, prepared, activations)
     with console.stage("compare") as found:
         readings = readings_of(prepared.graph, prepared.weights)
         tolerance = Tolerance(options.atol, 1e-5 if options.rtol is None else options.rtol)
-        verification = verify(prepared.definition, activations, tolerance, readings)
+        verification = verify(prepared.definition, activations, tolerance, readings, loud)
         found.append(f"{len(verification.comparison.rows)} layers, isolated and accumulated")
     if options.report is not None:
         write_reports(options.report, console, prepared, verification)
     return verification.comparison
+
+
+def _loud_activations(options: argparse.Namespace, console: Console, prepared: Prepared, activations: Any) -> Any:
+    """The reference on a louder input, where layers need it to show all that they do and it can be had; else None."""
+    from verify.verification import quiet_of
+
+    model, graph = prepared.model, prepared.graph
+    fixed = options.input is not None or model.reference.activations is not None
+    floats = any(spec.dtype != "uint8" for spec in graph.inputs.values())
+    if fixed or not floats or not quiet_of(graph, activations):
+        return None
+    return reference_activations(argparse.Namespace(**{**vars(options), "input": "loud:0"}), console, prepared)
 
 
 def reference_activations(options: argparse.Namespace, console: Console, prepared: Prepared) -> Any:

@@ -1,12 +1,15 @@
-"""What an input cannot show is said: relu and relu6 where nothing above 6 came."""
+"""What an input cannot show is said, or shown by a louder one: relu and relu6 where nothing above 6 came."""
 
 from __future__ import annotations
+
+import importlib.util
 
 import numpy as np
 import pytest
 
 from commands.configs import load_graph
-from verify.unseen import unseen_by
+from commands.testing import compare_layers
+from verify.unseen import quiet_layers, unseen
 
 CONFIG = """
 name: small
@@ -34,11 +37,68 @@ def test_layers_that_saw_no_value_above_6(tmp_path, image, first, said):
     (tmp_path / "small.yaml").write_text(CONFIG)
     _, graph = load_graph(str(tmp_path / "small.yaml"), [])
     arrays = {name: np.full((1, 1, 2, 2), value, np.float32) for name, value in (("image", image), ("first", first))}
-    notes = unseen_by(graph, arrays)
+    quiet = quiet_layers(graph, arrays)
+    notes = list(unseen(graph, quiet, quiet))
     assert len(notes) == (said is not None)
     assert said is None or said in notes[0]
 
 
 def test_a_reference_without_the_tensor_says_nothing(tmp_path):
     (tmp_path / "small.yaml").write_text(CONFIG)
-    assert unseen_by(load_graph(str(tmp_path / "small.yaml"), [])[1], {}) == ()
+    assert quiet_layers(load_graph(str(tmp_path / "small.yaml"), [])[1], {}) == ()
+
+
+CLAMPED = """
+name: clamped
+architecture: plain
+inputs:
+  image: {shape: [1, 3, 8, 8], dtype: float32, layout: NCHW}
+weights: {path: clamped.pth, ignore: ["*.num_batches_tracked"]}
+reference: {callable: "clamped_source:build"}
+layers:
+  - convolution: {name: "0", filters: 4, kernel: 3, padding: 1, bias: true}
+  - batch_norm: {name: "1", epsilon: 1.0e-5}
+  - activation: {name: "2", function: FUNCTION}
+  - flatten: {name: "3", order: NCHW}
+  - dense: {name: "4", units: 5, bias: true}
+outputs: ["4"]
+"""
+SOURCE = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU6(), nn.Flatten(), nn.Linear(256, 5))
+"""
+
+
+@pytest.fixture
+def clamped(tmp_path):
+    """Writes a PyTorch model with a ReLU6 that no standard normal number fills, and returns its config's maker."""
+    torch = pytest.importorskip("torch")
+    (tmp_path / "clamped_source.py").write_text(SOURCE)
+    torch.manual_seed(0)
+    spec = importlib.util.spec_from_file_location("clamped_source", tmp_path / "clamped_source.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    torch.save(module.build().state_dict(), tmp_path / "clamped.pth")
+
+    def config(function: str) -> str:
+        path = tmp_path / "clamped.yaml"
+        path.write_text(CLAMPED.replace("FUNCTION", function))
+        return str(path)
+
+    return config
+
+
+def test_a_louder_input_tells_relu_from_relu6(clamped):
+    right = compare_layers(clamped("relu6"), backend="tensorrt_rtx")
+    assert right.passed
+    assert right.notes == ("relu and relu6 are told apart in 1 of 1 layers by an input 32 times as loud",)
+    wrong = compare_layers(clamped("relu"), backend="tensorrt_rtx")
+    assert wrong.first_bad.layer == "2" and wrong.first_bad.accumulated.passed
+    assert "function relu, but function relu6 agrees" in wrong.first_bad.diagnosis[0]
+
+
+def test_an_input_of_the_users_own_is_the_only_one(clamped):
+    found = compare_layers(clamped("relu"), input="random:1", backend="tensorrt_rtx")
+    assert found.passed and "relu and relu6 not told apart: in 1 of 1 layers" in found.notes[0]

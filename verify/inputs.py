@@ -13,6 +13,7 @@ from spec.errors import UsageError
 from spec.graph import Graph
 from spec.shapes import show
 from verify.structured_images import structured_inputs
+from verify.unseen import LOUDER
 
 Inputs = Dict[str, np.ndarray]
 
@@ -21,14 +22,16 @@ def make_inputs(graph: Graph, wish: str) -> Tuple[Inputs, str]:
     """Arrays by input name, and a sentence that says where they came from.
 
     Args:
-        wish: `random:SEED`, `structured:SEED` (see structured_images.py), an `.npy` file, an `.npz` with one array an
-            input, or an image file of the input's size.
+        wish: `random:SEED`, `loud:SEED` (the same times LOUDER where they are floats), `structured:SEED` (see
+            structured_images.py), an `.npy` file, an `.npz` with one array an input, or an image file of its size.
 
     Raises:
         UsageError: the file cannot be read, or does not fit; nothing is resized or cast.
     """
     if wish.startswith("random:") and wish[7:].isdigit():
         return _random(graph, int(wish[7:])), f"random numbers of seed {wish[7:]}"
+    if wish.startswith("loud:") and wish[5:].isdigit():
+        return _louder(_random(graph, int(wish[5:]))), f"random numbers of seed {wish[5:]}, {LOUDER} times as loud"
     if wish.startswith("structured:") and wish[11:].isdigit():
         seeds = [(int(wish[11:]), number) for number in range(batch_size(graph))]
         return structured_inputs(graph, seeds), f"structured images of seed {wish[11:]}"
@@ -43,6 +46,12 @@ def make_inputs(graph: Graph, wish: str) -> Tuple[Inputs, str]:
     if missing:
         raise UsageError(f"--input {wish}: holds nothing for {', '.join(missing)}; an .npz names each input")
     return arrays, str(path)
+
+
+def _louder(inputs: Inputs) -> Inputs:
+    """Floats times LOUDER; whole numbers have no room."""
+    floats = {name: array * array.dtype.type(LOUDER) for name, array in inputs.items() if array.dtype != np.uint8}
+    return {**inputs, **floats}
 
 
 def _random(graph: Graph, seed: int) -> Inputs:

@@ -1,29 +1,52 @@
-"""What an input cannot show: relu and relu6 are the same function up to 6, so a mistaken one agrees until then."""
+"""What an input cannot show: relu and relu6 are the same function up to 6, so a mistaken one agrees until then.
+
+    the usual input ─> quiet layers, which read nothing above 6 ─┐
+    a louder input ──> the reference once more ──────────────────┴─> each of them by itself, on what it reads there
+"""
 
 from __future__ import annotations
 
-from typing import Mapping, Tuple
+from typing import Iterator, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from spec.graph import Graph
 from spec.layers import Activation
 
+LOUDER = 32
+"""A louder input's numbers beside the usual ones: a network with batch norm carries that to its last activation."""
+
+ALIKE = ("relu", "relu6")
 SHOWN = 5
 """Layers named; the others are counted."""
 
 
-def unseen_by(graph: Graph, arrays: Mapping[str, np.ndarray]) -> Tuple[str, ...]:
-    """A sentence where relu and relu6 cannot be told apart by what the layers read; none where all can.
+def quiet_layers(graph: Graph, arrays: Mapping[str, np.ndarray]) -> Tuple[str, ...]:
+    """Layers where relu and relu6 cannot be told apart by what they read.
 
     Args:
         arrays: the reference's tensors and the inputs, by our names.
     """
-    alike = ("relu", "relu6")
-    layers = [each for each in graph.layers if isinstance(each, Activation) and each.function in alike]
-    low = [each.name for each in layers if each.inputs[0] in arrays and (arrays[each.inputs[0]] <= 6).all()]
-    if not low:
-        return ()
-    names = ", ".join(low[:SHOWN]) + (", ..." if low[SHOWN:] else "")
-    counted = f"in {len(low)} of {len(layers)} layers this input reaches no value above 6"
-    return (f"relu and relu6 not told apart: {counted} ({names}); an --input of larger numbers would",)
+    return tuple(
+        layer.name
+        for layer in graph.layers
+        if isinstance(layer, Activation) and layer.function in ALIKE
+        if layer.inputs[0] in arrays and (arrays[layer.inputs[0]] <= 6).all()
+    )
+
+
+def unseen(graph: Graph, quiet: Sequence[str], still: Sequence[str]) -> Iterator[str]:
+    """A sentence where layers are told apart by a louder input alone, and one where not even so.
+
+    Args:
+        quiet: `quiet_layers` of the usual input.
+        still: those of them that the louder input leaves quiet; all where there was none.
+    """
+    count = sum(isinstance(layer, Activation) and layer.function in ALIKE for layer in graph.layers)
+    loud = len(quiet) - len(still)
+    if loud:
+        yield f"relu and relu6 are told apart in {loud} of {count} layers by an input {LOUDER} times as loud"
+    if still:
+        names = ", ".join(still[:SHOWN]) + (", ..." if still[SHOWN:] else "")
+        counted = f"in {len(still)} of {count} layers this input reaches no value above 6"
+        yield f"relu and relu6 not told apart: {counted} ({names}); an --input of larger numbers would"

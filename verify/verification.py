@@ -13,11 +13,12 @@ import numpy as np
 from engine.interpreter import Interpreter
 from engine.network import Definition
 from spec.errors import TransplantFailure
+from spec.graph import Graph
 from spec.layers import Layer
 from verify.compare import Comparison, Difference, LayerRow, Tolerance, difference
 from verify.diagnose import diagnose
 from verify.hypotheses import Case, Readings
-from verify.unseen import unseen_by
+from verify.unseen import quiet_layers, unseen
 
 DIAGNOSED = 3
 """Layers failing by themselves that are diagnosed, the first ones: what comes later is often their echo."""
@@ -60,11 +61,13 @@ def verify(
     activations: Activations,
     tolerance: Tolerance,
     readings: Callable[[str], Readings],
+    loud: Optional[Activations] = None,
 ) -> Verification:
     """Compares every layer of the definition, run on the CPU, with the reference.
 
     Args:
         readings: layer name -> other ways to read its stored tensors, for the diagnosis.
+        loud: the reference on a louder input: what quiet layers (see unseen.py) are judged on by themselves.
 
     Raises:
         TensorRTError: the interpreter cannot run a layer.
@@ -75,19 +78,26 @@ def verify(
     ours = interpreter.run(activations.inputs, fetch=wanted)
     rows: List[LayerRow] = []
     diagnosed = 0
+    quiet = quiet_of(graph, activations)
     for layer in graph.layers:
-        alone = _isolated(interpreter, layer, activations)
-        found = list(_rows(layer, ours, alone, activations, tolerance))
-        if diagnosed < DIAGNOSED and _diagnosable(definition, layer, found[0], activations):
-            case = _case(definition, layer, alone, activations, readings)
+        given = loud if loud is not None and layer.name in quiet else activations
+        alone = _isolated(interpreter, layer, given)
+        found = list(_rows(layer, ours, alone, activations, given, tolerance))
+        if diagnosed < DIAGNOSED and _diagnosable(definition, layer, found[0], given):
+            case = _case(definition, layer, alone, given, readings)
             found[0] = found[0]._replace(diagnosis=diagnose(case, tensorrt, tolerance))
             diagnosed += 1
         rows += found
     candidate = f"the network definition of {tensorrt.title}, run on the CPU in float32"
     sources = (candidate, activations.title, activations.input_title)
-    notes = unseen_by(graph, {**activations.inputs, **activations.arrays})
-    comparison = Comparison(graph.name, *sources, tolerance, tuple(rows), notes)
+    still = quiet if loud is None else [name for name in quiet_of(graph, loud) if name in quiet]
+    comparison = Comparison(graph.name, *sources, tolerance, tuple(rows), tuple(unseen(graph, quiet, still)))
     return Verification(comparison, worst_arrays(comparison, ours, activations))
+
+
+def quiet_of(graph: Graph, activations: Activations) -> Tuple[str, ...]:
+    """Layers that read too small numbers to show all that they do."""
+    return quiet_layers(graph, {**activations.inputs, **activations.arrays})
 
 
 def _isolated(interpreter: Interpreter, layer: Layer, activations: Activations) -> _Alone:
@@ -107,9 +117,14 @@ def _reference(name: str, activations: Activations) -> Optional[np.ndarray]:
 
 
 def _rows(
-    layer: Layer, ours: Mapping[str, np.ndarray], alone: _Alone, activations: Activations, tolerance: Tolerance
+    layer: Layer,
+    ours: Mapping[str, np.ndarray],
+    alone: _Alone,
+    activations: Activations,
+    given: Activations,
+    tolerance: Tolerance,
 ) -> Iterator[LayerRow]:
-    """A row for each tensor of a layer, normally one."""
+    """A row for each tensor of a layer, normally one; `given` is what the layer alone was run on."""
     for name in layer.tensor_names:
         row = LayerRow(name, layer.type, ours[name].shape, activations.names.get(name, ""), None, None)
         if name not in activations.arrays:
@@ -120,7 +135,7 @@ def _rows(
         accumulated, problem = _difference(ours[name], reference, tolerance)
         isolated, isolated_problem = None, alone.problem
         if not alone.problem:
-            isolated, isolated_problem = _difference(alone.arrays[name], reference, tolerance)
+            isolated, isolated_problem = _difference(alone.arrays[name], given.arrays[name], tolerance)
         yield row._replace(isolated=isolated, accumulated=accumulated, problem=isolated_problem or problem)
 
 
