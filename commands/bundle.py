@@ -92,11 +92,12 @@ def _reference(options: argparse.Namespace, console: Console, prepared: Prepared
         activations = verification.reference_activations(options, console, prepared)
     except MissingFramework as missing:
         return Reference(None, str(missing))
-    _compare(console, prepared, activations)
+    loud = verification.loud_activations(options, console, prepared, activations)
+    _compare(console, prepared, activations, loud)
     return Reference(activations, "")
 
 
-def _compare(console: Console, prepared: Prepared, activations: Any) -> None:
+def _compare(console: Console, prepared: Prepared, activations: Any, loud: Any) -> None:
     """Raises VerificationError where the network is not the source framework's: no device needs that."""
     from verify.compare import Tolerance
     from verify.report import verdict_lines
@@ -105,7 +106,7 @@ def _compare(console: Console, prepared: Prepared, activations: Any) -> None:
 
     with console.stage("compare") as found:
         readings = readings_of(prepared.graph, prepared.weights)
-        comparison = verify(prepared.definition, activations, Tolerance(), readings).comparison
+        comparison = verify(prepared.definition, activations, Tolerance(), readings, loud).comparison
         if not comparison.passed:
             raise VerificationError(list(verdict_lines(comparison)))
         found.append(f"{len(comparison.rows)} layers, isolated and accumulated, needed rtol {comparison.needed:.1g}")

@@ -96,7 +96,7 @@ def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -
     from weights.readings import readings_of
 
     activations = reference_activations(options, console, prepared)
-    loud = _loud_activations(options, console, prepared, activations)
+    loud = loud_activations(options, console, prepared, activations)
     with console.stage("compare") as found:
         readings = readings_of(prepared.graph, prepared.weights)
         tolerance = Tolerance(options.atol, 1e-5 if options.rtol is None else options.rtol)
@@ -107,7 +107,7 @@ def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -
     return verification.comparison
 
 
-def _loud_activations(options: argparse.Namespace, console: Console, prepared: Prepared, activations: Any) -> Any:
+def loud_activations(options: argparse.Namespace, console: Console, prepared: Prepared, activations: Any) -> Any:
     """The reference on a louder input, where layers need it to show all that they do and it can be had; else None."""
     from verify.verification import quiet_of
 
