@@ -25,6 +25,6 @@ def pin_layers(emission: Emission) -> None:
             continue
         wanted = trt.float16 if word in ("fp16", "int8") else trt.float32
         for added in emission.added.get(layer.name, []):
-            if dtype_name(added.get_output(0).dtype) == "float32":
+            if not isinstance(added, trt.IConstantLayer) and dtype_name(added.get_output(0).dtype) == "float32":
                 added.precision = wanted
                 added.set_output_type(0, wanted)
