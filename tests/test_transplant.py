@@ -232,6 +232,17 @@ def test_the_same_sizes_in_another_order_hint_at_the_convention(tmp_path, shape,
     assert ("weights.convention" in problem) == hint
 
 
+@pytest.mark.parametrize(
+    "filters, shape, hint",
+    [(4, (4, 1, 3, 3), "; groups: 2 would fit"), (3, (3, 1, 3, 3), ""), (4, (4, 3, 3, 3), ""), (4, (4, 1, 5, 5), ""), (4, (4, 0, 3, 3), "")],
+)
+def test_a_kernel_of_fewer_inputs_hints_at_groups(tmp_path, filters, shape, hint):
+    text = SMALL.replace("filters: 3", f"filters: {filters}")
+    problems = problems_of(tmp_path, dict(torch_arrays(), **{"conv.weight": np.zeros(shape, np.float32)}), text=text)
+    (said,) = [problem for problem in problems if "kernel <- 'conv.weight'" in problem]
+    assert said.endswith(f"(o i h w){hint}")
+
+
 @pytest.mark.parametrize("shape", [(1, 3), (3, 1), (1,), ()])
 def test_nothing_is_squeezed_or_broadcast(tmp_path, shape):
     (problem,) = problems_of(tmp_path, dict(torch_arrays(), **{"bn.bias": np.ones(shape, np.float32)}))

@@ -17,7 +17,7 @@ import numpy as np
 
 from spec.errors import AuditError, nearest
 from spec.graph import Graph
-from spec.layers import Layer, Slot, WeightedLayer
+from spec.layers import Convolution, Layer, Slot, WeightedLayer
 from spec.model import WeightsSpec
 from weights.checkpoint import Checkpoint, Source
 from weights.layout import Rule, parse_axes, parse_rule, rearrange, shape_of
@@ -180,15 +180,25 @@ def _misfit(layer: WeightedLayer, slot: Slot, transfer: Transfer, checkpoint: Ch
     axes, _, target = transfer.rule.partition(" -> ")
     start = f"{layer.place}: layer '{transfer.layer}': {transfer.role} <- '{transfer.tensor}': "
     if stored.shape != transfer.source_shape:
-        hint = ""
-        if sorted(stored.shape) == sorted(transfer.source_shape):
-            hint = "; the same sizes in another order: is it another framework's layout (weights.convention)?"
+        hint = _hint(layer, stored.shape, transfer.source_shape, axes)
         return [f"{start}has shape {_show(stored.shape)}, wanted {_show(transfer.source_shape)} ({axes}){hint}"]
     if transfer.shape != wanted:
         return [f"{start}gives {_show(transfer.shape)} ({target}), the layer wants {_show(wanted)} ({slot.layout})"]
     if not stored.dtype.startswith(("float", "bfloat")):
         return [f"{start}holds {stored.dtype}, wanted floating-point numbers; export quantized weights as float32"]
     return []
+
+
+def _hint(layer: WeightedLayer, found: Tuple[int, ...], wanted: Tuple[int, ...], axes: str) -> str:
+    """What would make a shape fit: another layout, or the groups of a convolution."""
+    if sorted(found) == sorted(wanted):
+        return "; the same sizes in another order: is it another framework's layout (weights.convention)?"
+    sizes = {axis: (f, w) for axis, f, w in zip(axes.split(), found, wanted)}
+    differing = [axis for axis, (f, w) in sizes.items() if f != w]
+    if not isinstance(layer, Convolution) or len(found) != len(wanted) or differing != ["i"] or 0 in found:
+        return ""
+    groups, rest = divmod(sizes["i"][1] * layer.groups, sizes["i"][0])
+    return "" if rest or layer.filters % groups else f"; groups: {groups} would fit"
 
 
 def _missing(
