@@ -234,7 +234,13 @@ def test_the_same_sizes_in_another_order_hint_at_the_convention(tmp_path, shape,
 
 @pytest.mark.parametrize(
     "filters, shape, hint",
-    [(4, (4, 1, 3, 3), "; groups: 2 would fit"), (3, (3, 1, 3, 3), ""), (4, (4, 3, 3, 3), ""), (4, (4, 1, 5, 5), ""), (4, (4, 0, 3, 3), "")],
+    [
+        (4, (4, 1, 3, 3), "; groups: 2 would fit"),
+        (3, (3, 1, 3, 3), ""),
+        (4, (4, 3, 3, 3), ""),
+        (4, (4, 1, 5, 5), ""),
+        (4, (4, 0, 3, 3), ""),
+    ],
 )
 def test_a_kernel_of_fewer_inputs_hints_at_groups(tmp_path, filters, shape, hint):
     text = SMALL.replace("filters: 3", f"filters: {filters}")
