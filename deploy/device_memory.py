@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import re
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Iterator, NamedTuple, Optional, Tuple
 
 from spec.errors import UsageError
 
@@ -38,25 +38,50 @@ class Memory(NamedTuple):
     gpu_free: Optional[int] = None
 
 
+CGROUPS = (
+    # a container's limit, what it takes of it, and how much of that is files that can go: version 2, version 1
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
+
+
 def read_memory(
-    gpu: Any, meminfo: Path = Path("/proc/meminfo"), board: Path = Path("/proc/device-tree/compatible")
+    gpu: Any,
+    meminfo: Path = Path("/proc/meminfo"),
+    board: Path = Path("/proc/device-tree/compatible"),
+    cgroup: Path = Path("/sys/fs/cgroup"),
 ) -> Optional[Memory]:
     """The Memory of this machine, or None where the system does not tell.
 
     Args:
         gpu: the engine.devices.device.DeviceFacts of the GPU, None without one.
         board: names the board; a Tegra's GPU has no memory of its own.
+        cgroup: where a container's limit stands, which /proc/meminfo does not know.
     """
     try:
         found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", meminfo.read_text(), re.MULTILINE))
         total, free = (int(found[key]) << 10 for key in ("MemTotal", "MemAvailable"))
     except (OSError, KeyError):
         return None
+    for limit, used in _limits(cgroup):
+        total, free = min(total, limit), min(free, max(limit - used, 0))
     if gpu is None:
         return Memory(total, free)
     if board.is_file() and b"tegra" in board.read_bytes():
         return Memory(total, free, shared=True)
     return Memory(total, free, False, gpu.total_bytes, gpu.free_bytes)
+
+
+def _limits(cgroup: Path) -> Iterator[Tuple[int, int]]:
+    """(limit, used) in bytes, where the container has one; `max` is none."""
+    for names in CGROUPS:
+        try:
+            limit, used, stat = ((cgroup / name).read_text().strip() for name in names)
+        except OSError:
+            continue
+        files = re.findall(r"^(?:total_)?inactive_file (\d+)$", stat, re.MULTILINE)[-1:]
+        if limit.isdigit() and used.isdigit():
+            yield int(limit), int(used) - sum(map(int, files))
 
 
 def memory_words(memory: Optional[Memory], weights: int, workspace: int) -> str:

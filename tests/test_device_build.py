@@ -205,7 +205,28 @@ def test_memory_is_read_and_a_tegra_shares_it(tmp_path, gpu, board, wanted):
     (tmp_path / "meminfo").write_text(MEMINFO)
     if board:
         (tmp_path / "compatible").write_bytes(board)
-    assert read_memory(gpu, tmp_path / "meminfo", tmp_path / "compatible") == wanted
+    assert read_memory(gpu, tmp_path / "meminfo", tmp_path / "compatible", tmp_path) == wanted
+
+
+@pytest.mark.parametrize(
+    "files, total, free",
+    [
+        ({"memory.max": "max", "memory.current": "5", "memory.stat": ""}, 8192, 5222),
+        ({"memory.max": str(2048 * MB), "memory.current": str(600 * MB),
+          "memory.stat": f"anon 1\ninactive_file {100 * MB}"}, 2048, 1548),
+        ({"memory/memory.limit_in_bytes": str(1024 * MB), "memory/memory.usage_in_bytes": str(1100 * MB),
+          "memory/memory.stat": f"inactive_file 1\ntotal_inactive_file {50 * MB}"}, 1024, 0),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712", "memory/memory.usage_in_bytes": "1",
+          "memory/memory.stat": ""}, 8192, 5222),
+    ],
+)  # fmt: skip
+def test_a_containers_limit_counts(tmp_path, files, total, free):
+    (tmp_path / "meminfo").write_text(f"MemTotal: {8192 * 1024} kB\nMemAvailable: {5222 * 1024} kB\n")
+    (tmp_path / "memory").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    found = read_memory(None, tmp_path / "meminfo", tmp_path / "none", tmp_path)
+    assert found == Memory(total * MB, free * MB)
 
 
 def test_a_system_that_does_not_tell_its_memory_stops_nothing(tmp_path):
