@@ -66,7 +66,9 @@ def configuration(definition: Definition, options: PlanOptions) -> Any:
 def _held_interrupts() -> Iterator[List[int]]:
     """Notes each Ctrl-C: a KeyboardInterrupt in a callback cannot cross TensorRT's C++, which prints and drops it."""
     interrupts: List[int] = []
-    if threading.current_thread() is not threading.main_thread():  # no other thread may set handlers, or is signalled
+    own = threading.current_thread() is threading.main_thread()
+    deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not own or deaf:  # no other thread may set handlers; a shell starts its background jobs deaf to Ctrl-C
         yield interrupts
         return
     before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))

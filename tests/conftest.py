@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ from typing import Callable, Iterator
 import pytest
 
 from samples import SAMPLES
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell starts its background jobs so, and every child would inherit it; tests of Ctrl-C need what a person has
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SOURCES = Path(__file__).resolve().parents[1] / "samples"
 
