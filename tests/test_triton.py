@@ -295,7 +295,8 @@ def test_the_verb_refuses_what_would_not_load(verb, built, tmp_path):
         code, _, err = verb()
         assert code == 2 and "is a TensorRT-RTX plan; Triton's TensorRT backend loads plans of TensorRT only" in err
     code, _, err = verb("--rehearse", batch="batch={min: 1, opt: 2, max: 4}")
-    assert code == 2 and "batch of the plan: min 1, opt 2, max 8; of the config: min 1, opt 2, max 4; repeat the --set" in err
+    both = "batch of the plan: min 1, opt 2, max 8; of the config: min 1, opt 2, max 4"
+    assert code == 2 and f"{both}; repeat the --set" in err
     assert verb("--rehearse", "--name", "a..b")[0] == 2
     assert not (tmp_path / "repository").exists()
 
