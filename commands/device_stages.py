@@ -157,7 +157,7 @@ def _layer_arrays(console: Console, machine: Machine, network: Network) -> Itera
     definition = define(network.graph, network.arrays, machine.tensorrt)
     if machine.gpu is None:
         return run_in_parts(Interpreter(definition.network, machine.tensorrt.module), network.graph, inputs)
-    expose(definition, "marked", [name for layer in network.graph.layers for name in layer.tensor_names])
+    expose(definition, "marked", network.graph.made)
     # where a plan runs and how its weights are packed is no matter of its layers' numbers
     plain = {"strip_weights": False, "refit": False, "dla_core": None, "gpu_fallback": False, "sparsity": False}
     options = machine.options._replace(**plain)

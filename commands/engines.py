@@ -142,7 +142,7 @@ def _inside(
     """
     from engine.emulation import interpreter_of
 
-    names = tensor_names(prepared.graph)
+    names = prepared.graph.made
     try:
         with opened(options, console, prepared, model, way, names, device) as run:
             return run(inputs), ""
@@ -152,10 +152,6 @@ def _inside(
         title = prepared.definition.tensorrt.title
         instead = f"the definition run on the CPU, since {title} builds no int8 engine that can be looked into"
         return interpreter_of(defined(prepared, model)).run(inputs, names), instead
-
-
-def tensor_names(graph: Any) -> List[str]:
-    return [name for layer in graph.layers for name in layer.tensor_names]
 
 
 @contextmanager

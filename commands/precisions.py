@@ -104,7 +104,7 @@ def _on_cpu(
     from engine.emulation import interpreter_of
 
     interpreter = interpreter_of(engines.defined(prepared, model))
-    arrays = interpreter.run(activations.inputs, engines.tensor_names(prepared.graph))
+    arrays = interpreter.run(activations.inputs, prepared.graph.made)
     count = options.agreement
     agreement = engines.agreement_of(prepared, interpreter.run, count) if count else None
     return Column(_errors(arrays, activations.arrays), {}, agreement)

@@ -90,7 +90,7 @@ def _cases(options: argparse.Namespace, console: Console, prepared: Prepared) ->
     from verify.trials import Case, check_cases
 
     graph, definition = prepared.graph, prepared.definition
-    judged = [name for layer in graph.layers for name in layer.tensor_names] if options.layers else graph.outputs
+    judged = graph.made if options.layers else graph.outputs
     if options.reference:
         activations = verification.reference_activations(options, console, prepared)
         cases = [Case(activations.inputs, {name: activations.arrays[name] for name in judged})]

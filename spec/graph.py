@@ -28,6 +28,11 @@ class Graph(NamedTuple):
     tensors: Dict[str, TensorType]
     batch: Optional[Batch]
 
+    @property
+    def made(self) -> List[str]:
+        """Names of every layer's tensors, in layer order."""
+        return [name for layer in self.layers for name in layer.tensor_names]
+
     def slots(self) -> Iterator[Tuple[Layer, Slot]]:
         """Every parameter of every layer, in layer order."""
         for layer in self.layers:

@@ -66,6 +66,7 @@ def test_the_original_may_change_later(tmp_path):
     publish_plans(repository, plan)
     with plan.open("r+b") as stream:
         stream.write(b"XXXX")
+    assert (repository / "m/1/model.plan").read_bytes() == b"plan"
     valid_models(repository)
 
 

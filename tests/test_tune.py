@@ -18,28 +18,14 @@ from engine.precision import FP32, plan_precision
 from engine.tensorrt_api import gpu_count, load
 from tests.own_logging import own_logging  # noqa: F401
 from tests.sample_models import overrides_of
-from tests.small_models import torch_arrays, write_small
+from tests.small_models import SMALL, torch_arrays, write_small
 from verify import trials
 from verify.inputs import make_inputs
 from weights import convention_of, open_checkpoint
 from weights.transplant import transplant
 
-NET = """\
-# a network that fp16 breaks in one place
-name: small
-architecture: plain
-inputs:
-  image: {shape: [1, 2, 7, 9], dtype: float32, layout: NCHW}
-weights: {path: small.safetensors}
-layers:
-  - convolution: {name: conv, filters: 3, kernel: 3, stride: 2, padding: valid, bias: true}
-  - batch_norm: {name: bn, epsilon: 1.0e-3}
-  - activation: {name: relu, function: relu}
-  - pooling: {name: pool, function: max, window: 1, stride: 1, padding: valid}
-BROKEN  - flatten: {name: flat, order: NCHW}
-  - dense: {name: fc, units: 4, bias: true}
-outputs: [fc]
-"""
+POOL = "  - pooling: {name: pool, function: max, window: 1, stride: 1, padding: valid}\n"
+NET = "# a network that fp16 breaks in one place\n" + SMALL.replace("  - flatten", POOL + "BROKEN  - flatten")
 OVERFLOW = "  - scale: {name: up, scale: 5.0e+4}\n  - scale: {name: down, scale: 2.0e-5}\n"
 CANCEL = "  - scale: {name: plus, shift: 4096.0}\n  - scale: {name: minus, shift: -4096.0}\n"
 

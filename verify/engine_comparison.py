@@ -51,7 +51,7 @@ def interpreted_activations(definition: Definition, inputs: Arrays, input_title:
 
     It shares every mistake of the config, so it proves the engine, not the model; its title says so.
     """
-    names = [name for layer in definition.graph.layers for name in layer.tensor_names]
+    names = definition.graph.made
     arrays = Interpreter(definition.network, definition.tensorrt.module, np.float64).run(inputs, names)
     title = "our own network definition, run on the CPU in float64: this proves the engine, not the model"
     return Activations(arrays, {name: name for name in names}, inputs, title, input_title)

@@ -103,7 +103,7 @@ def reference_names(model: ModelSpec, graph: Graph, reference: Reference) -> Dic
         ConfigError: `reference.tensors` names a layer or a tensor that does not exist; says the nearest.
     """
     if reference.recorded:
-        return {name: name for layer in graph.layers for name in layer.tensor_names if reference.find(name)}
+        return {name: name for name in graph.made if reference.find(name)}
     given = _given_names(model, graph, reference)
     by_rule = reference.by_rule(graph.layers)
     names: Dict[str, str] = {}
@@ -125,7 +125,7 @@ def _first(reference: Reference, names: Iterable[str]) -> Optional[str]:
 def _given_names(model: ModelSpec, graph: Graph, reference: Reference) -> Dict[str, str]:
     """`reference.tensors` of the config, checked; what it says of inputs concerns the reference itself."""
     given, problems = {}, []
-    ours = [name for layer in graph.layers for name in layer.tensor_names]
+    ours = graph.made
     for name, theirs in model.reference.tensors.items() if model.reference else ():
         place, found = f"{model.place('reference', 'tensors', name)}: reference.tensors", reference.find(theirs)
         if name not in ours and name not in graph.inputs:
@@ -161,7 +161,7 @@ def reference_activations(
     found = reference.activations(fed, list(dict.fromkeys(names.values())))
     at_input = input_tensors(model, graph, inputs)
     arrays, titles = {}, {}
-    for name in (name for layer in graph.layers for name in layer.tensor_names):
+    for name in graph.made:
         if name in names:
             arrays[name] = _ours(graph, reference, name, found[names[name]])
             titles[name] = reference.original(names[name])

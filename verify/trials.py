@@ -127,7 +127,7 @@ class Interpreted(Trials):
 
 def _activations(interpreter: Interpreter, graph: Graph, cases: Sequence[Case]) -> List[Arrays]:
     """Every tensor of every case with all candidates kept; none where they would take too much memory."""
-    names = [name for layer in graph.layers for name in layer.tensor_names]
+    names = graph.made
     found: List[Arrays] = []
     for case in cases:
         found.append(interpreter.run(case.inputs, names))

@@ -74,8 +74,7 @@ def verify(
     """
     graph, tensorrt = definition.graph, definition.tensorrt
     interpreter = Interpreter(definition.network, tensorrt.module)
-    wanted = [name for layer in graph.layers for name in layer.tensor_names]
-    ours = interpreter.run(activations.inputs, fetch=wanted)
+    ours = interpreter.run(activations.inputs, fetch=graph.made)
     rows: List[LayerRow] = []
     diagnosed = 0
     quiet = quiet_of(graph, activations)

@@ -5,7 +5,8 @@
 #
 # WEIGHTS: model1.safetensors, model2.safetensors, model3.safetensors (tensors under TensorFlow's names), model4.pth, and
 # model1.top1.npy ... of benchmarks/framework_top1.py. RESULTS: where plans, JSON lines and logs go. PARALLEL builds run
-# at once (2); latencies are measured alone. An H200 takes about 25 minutes: a ResNet in fp32 builds in 10 s, in fp16 in
+# at once (2); latencies are measured alone. An H200 should take about 25 minutes (an estimate; the steps were run one by
+# one, this script never whole): a ResNet in fp32 builds in 10 s, in fp16 in
 # 40 s, in int8 in 20 to 40 s, twice as long beside another.
 set -uo pipefail
 weights=$(realpath "${1:?usage: run_all.sh WEIGHTS RESULTS [PARALLEL]}") results=${2:?} parallel=${3:-2}
