@@ -22,6 +22,7 @@ class PlanOptions(NamedTuple):
         workspace: bytes of scratch memory at most (memPoolSize=workspace).
         timing_cache: a file with earlier builds' measurements, read and written (timingCacheFile).
         optimization_level: 0 to 5, how long to search (builderOptimizationLevel).
+        average_timing: how often a kernel is timed before its average is judged (avgTiming); TensorRT's own is 1.
         tactic_sources: `-CUBLAS,+CUDNN,...` changes of the default (tacticSources).
         sparsity: use 2:4 sparse kernels where the weights are (sparsity=enable).
         dla_core: run what can on this DLA (useDLACore).
@@ -40,6 +41,7 @@ class PlanOptions(NamedTuple):
     workspace: Optional[int] = None
     timing_cache: Optional[Path] = None
     optimization_level: Optional[int] = None
+    average_timing: Optional[int] = None
     tactic_sources: Optional[str] = None
     sparsity: bool = False
     dla_core: Optional[int] = None
@@ -100,6 +102,14 @@ def _optimization_level(tensorrt: TensorRT, config: Any, level: int) -> None:
         raise UsageError(f"--builder-optimization-level {level}: {tensorrt.title} takes 0 to 5")
 
 
+def _average_timing(tensorrt: TensorRT, config: Any, count: int) -> None:
+    if count < 1:
+        raise UsageError(f"--avg-timing {count}: wanted 1 or more")
+    config.avg_timing_iterations = count
+    if config.avg_timing_iterations != count:
+        raise UsageError(f"--avg-timing {count}: {tensorrt.title} refused it: {tensorrt.log.take()}")
+
+
 def _tactic_sources(tensorrt: TensorRT, config: Any, changes: str) -> None:
     """Adds (+NAME) and removes (-NAME) sources of the default set."""
     known = tensorrt.module.TacticSource.__members__
@@ -152,6 +162,7 @@ SETTINGS: Dict[str, Setting] = {
     "workspace": Setting("--workspace", "", _pool("WORKSPACE", "--workspace")),
     "timing_cache": Setting("--timing-cache", "", timing_cache.attach),
     "optimization_level": Setting("--builder-optimization-level", "optimization level", _optimization_level),
+    "average_timing": Setting("--avg-timing", "", _average_timing),
     "tactic_sources": Setting("--tactic-sources", "", _tactic_sources),
     "sparsity": Setting("--sparsity", "", _flag("SPARSE_WEIGHTS")),
     "dla_core": Setting("--dla-core", "", _dla_core),

@@ -2,6 +2,7 @@
 
     convolution ── its input, and its kernel with a scale an output channel
     residual sum ─ its shortcut, so that TensorRT fuses the sum into the convolution before it
+    average ────── its input where a convolution made it, so that the last sum ends in int8 as the others do
     image ──────── on request, only where the first convolution's result ends in int8; else it stays half
 """
 
@@ -12,12 +13,18 @@ from typing import Dict, List, Mapping, NamedTuple, Tuple
 import numpy as np
 
 from spec.graph import Graph
-from spec.layers import BatchNorm, Elementwise, Layer, Pooling
+from spec.layers import BatchNorm, Elementwise, Layer, Pooling, Reduce
 
 KERNELS = ("convolution", "depthwise_convolution")
 """Layer types that become int8. TensorRT moves the int8 on into max pooling by itself. Dense layers stay half: 8.5.3.1
 has no int8 kernel for them ("All of the candidates were removed, which points to the node being incorrectly marked as
 an int8 node")."""
+
+INT8_TYPES = (*KERNELS, "elementwise")
+"""Layer types that compute in int8; an average reads int8 and computes in half."""
+
+FUSED = ("batch_norm", "activation", "elementwise")
+"""Layer types that TensorRT fuses into the convolution whose result they read."""
 
 FEW_CHANNELS = 4
 """TensorRT 8.5.3.1 has int8 kernels for images of so many channels only where their result is int8 too: for the first
@@ -57,6 +64,8 @@ def quantized_reads(
 def _positions(neighbours: _Neighbours, layer: Layer) -> Tuple[int, ...]:
     if isinstance(layer, Elementwise) and layer.function == "sum":
         return _shortcuts(neighbours, layer)
+    if _is_average(layer):
+        return (0,) if _from_int8_kernel(neighbours, layer.inputs[0]) else ()
     if layer.type not in KERNELS:
         return ()
     few = neighbours.graph.tensors[layer.inputs[0]].shape[1] <= FEW_CHANNELS
@@ -74,6 +83,20 @@ def _shortcuts(neighbours: _Neighbours, layer: Layer) -> Tuple[int, ...]:
 
     fused = next((k for k, name in enumerate(layer.inputs) if from_convolution(name)), None)
     return tuple(k for k in range(len(layer.inputs)) if k != fused) if fused is not None else ()
+
+
+def _is_average(layer: Layer) -> bool:
+    pooled = isinstance(layer, Pooling) and layer.function == "average"
+    return pooled or isinstance(layer, Reduce) and layer.function == "mean"
+
+
+def _from_int8_kernel(neighbours: _Neighbours, name: str) -> bool:
+    """Whether an int8 convolution made a tensor, at once or with what is fused into it."""
+    maker = neighbours.makers.get(name)
+    if maker is None or neighbours.words.get(maker.name) != "int8":
+        return False
+    fused = maker.type in FUSED and any(_from_int8_kernel(neighbours, source) for source in maker.inputs)
+    return maker.type in KERNELS or fused
 
 
 def _ends_in_int8(neighbours: _Neighbours, name: str) -> bool:

@@ -28,6 +28,7 @@ def config_with(**options):
     [
         ({"workspace": 1 << 28}, lambda c: c.get_memory_pool_limit(TRT.MemoryPoolType.WORKSPACE), 1 << 28),
         ({"optimization_level": 2}, lambda c: c.builder_optimization_level, 2),
+        ({"average_timing": 4}, lambda c: c.avg_timing_iterations, 4),
         ({"sparsity": True}, lambda c: c.get_flag(TRT.BuilderFlag.SPARSE_WEIGHTS), True),
         ({"gpu_fallback": True}, lambda c: c.get_flag(TRT.BuilderFlag.GPU_FALLBACK), True),
         ({"refit": True}, lambda c: c.get_flag(TRT.BuilderFlag.REFIT), True),
@@ -45,6 +46,7 @@ def test_an_option_reaches_the_configuration(options, found, wanted):
     "options, words",
     [
         ({"optimization_level": 9}, ["--builder-optimization-level 9", "0 to 5"]),
+        ({"average_timing": 0}, ["--avg-timing 0", "1 or more"]),
         ({"dla_core": 0}, ["--dla-core 0", "no such DLA"]),
         ({"profiling": "detaild"}, ["--profiling-verbosity detaild", "did you mean 'detailed'?"]),
         ({"tactic_sources": "-CUBLASS"}, ["--tactic-sources -CUBLASS", "wanted +NAME or -NAME"]),
@@ -79,7 +81,7 @@ def test_trtexecs_names_are_aliases_of_ours():
     words = "--fp16 --memPoolSize=workspace:512,dlaSRAM:1,dlaLocalDRAM:1G,dlaGlobalDRAM:512 --timingCacheFile=t.cache"
     words += " --builderOptimizationLevel=3 --useDLACore=1 --allowGPUFallback --hardwareCompatibilityLevel=ampere_plus"
     words += " --versionCompatible --stripWeights --profilingVerbosity=detailed --tacticSources=-CUBLAS,+CUDNN"
-    words += " --sparsity --refit --target=sm89"
+    words += " --avgTiming=8 --sparsity --refit --target=sm89"
     options = parser.parse_args(words.split())
     plan = build_arguments.plan_options(options, TENSORRT)
     assert options.precision == "fp16" and all(getattr(plan, field) not in (None, False, ()) for field in plan._fields)

@@ -79,6 +79,25 @@ def test_the_residual_sum_reads_its_shortcut_quantized_but_not_the_convolution_i
     assert plain == ("relu",)
 
 
+@pytest.mark.parametrize(
+    "average",
+    [
+        ("pooling", {"name": "mean", "function": "average", "window": "global"}),
+        ("reduce", {"name": "mean", "function": "mean", "axes": ["h", "w"]}),
+    ],
+)
+def test_an_average_reads_int8_where_a_convolution_made_it(average):
+    relu = ("activation", {"name": "relu", "function": "relu"})
+    head = [("convolution", {"name": "first", "input": "x", **CONV}), relu]
+    graph = graph_of([*head, average], {"x": (1, 3, 8, 8)}, ["mean"])
+    words = dict.fromkeys(("first", "relu", "mean"), "int8")
+    assert quantized_reads(graph, words, spare_images=True) == {"first": (0,), "mean": (0,)}
+    assert "mean" not in quantized_reads(graph, {**words, "mean": "fp16"})
+    assert "mean" not in quantized_reads(graph, {**words, "first": "fp16"})
+    bare = graph_of([(average[0], {**average[1], "input": "x"})], {"x": (1, 3, 8, 8)}, ["mean"])
+    assert not quantized_reads(bare, words)
+
+
 def test_int8_without_ranges_names_what_is_missing():
     with pytest.raises(ConfigError) as refused:
         defined("int8", {"x": 1.0})
@@ -126,9 +145,9 @@ FOLLOWED = {
         ],
         True,
     ),
-    "average pooling": (
+    "local response normalization": (
         [
-            ("pooling", {"name": "pool", "function": "average", "window": "global"}),
+            ("lrn", {"name": "norm", "window": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0, "alpha_of": "sum"}),
             ("convolution", {"name": "last", **CONV}),
         ],
         False,

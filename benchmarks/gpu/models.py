@@ -1,8 +1,9 @@
-"""The four models on a GPU with the real TensorRT, in three steps that separate processes can take.
+"""The four models on a GPU with the real TensorRT, in four steps that separate processes can take.
 
     python3.10 -m benchmarks.gpu.models build   --models model4 --weights DIR --onnx DIR --plans DIR --output b.jsonl
     python3.10 -m benchmarks.gpu.models errors  --models model4 --weights DIR --plans DIR --output e.jsonl
     python3.10 -m benchmarks.gpu.models measure --plans DIR --output m.jsonl
+    python3.10 -m benchmarks.gpu.models profile --plans DIR --output p.jsonl
 
 errors: every layer's relative L2 by precision, against the same definition in float64 on the CPU. Per-layer tensors
 come from an engine with every layer's tensor marked as an output; since marking changes what TensorRT fuses, the
@@ -11,7 +12,10 @@ shipped engine's own outputs are reported too.
 build: plans of ours, of the same numbers through ONNX and the parser of the same TensorRT (onnx_model.py), and for
 uint8 models of our network fed with float32. All share one timing cache, so both roads choose among the same tactics.
 
-measure: alone on the GPU, each plan's latency with CUDA graphs, its images resident and with the copies.
+measure: alone on the GPU, each plan's latency with CUDA graphs, its images resident and with the copies. The plans of
+a row are measured one after the other, so that they see the same clocks.
+
+profile: what each layer of a plan takes, by TensorRT's own profiler, and which kernel it is.
 """
 
 from __future__ import annotations
@@ -21,18 +25,20 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
-from benchmarks.gpu.subject import PRECISIONS, Subject, relative_l2, weights_of, words_of
+from benchmarks.gpu.subject import PRECISIONS, WITHOUT_CUBLAS, Subject, relative_l2, weights_of, words_of
 from engine import timing_cache
-from engine.build_options import apply_options
+from engine.build_options import PlanOptions, apply_options
 from engine.devices import open_device
 from engine.execution import run_definition, run_plan
 from engine.inside import expose
+from engine.inspection import engine_document
 from engine.latency import LatencyOptions, measure
 from engine.plan import Progress, build_plan
+from engine.profiling import profile
 from engine.runner import Runner
 from engine.tensorrt_api import load
 from spec.errors import TransplantFailure
@@ -125,7 +131,7 @@ def write_line(path: Path, line: Dict[str, Any]) -> None:
     """Appends one JSON line and shows it without its long parts."""
     with path.open("a") as stream:
         stream.write(json.dumps(line) + "\n")
-    print(json.dumps({key: value for key, value in line.items() if key != "layers"}), flush=True)
+    print(json.dumps({key: value for key, value in line.items() if key not in ("layers", "inspector")}), flush=True)
 
 
 def do_errors(options: argparse.Namespace, within: Callable[[], bool]) -> None:
@@ -164,19 +170,42 @@ def attempt(output: Path, about: Dict[str, Any], run: Callable[[], Dict[str, Any
 def subjects(options: argparse.Namespace) -> Iterator[Subject]:
     paths = weights_of(options.weights)
     for name in options.models:
-        yield Subject(name, paths[name], options.cache)
+        yield Subject(name, paths[name], PlanOptions(
+            tactic_sources=WITHOUT_CUBLAS, timing_cache=options.cache, profiling="detailed",
+            average_timing=options.average_timing))  # fmt: skip
 
 
 def do_measure(options: argparse.Namespace, within: Callable[[], bool]) -> None:
     tensorrt, device = load("tensorrt"), open_device()
     write_line(options.output, {"device": device.facts()._asdict(), "tensorrt": tensorrt.version})
-    chosen = [path for path in sorted(options.plans.glob("*.plan")) if path.name.split(".")[0] in options.models]
-    for path in chosen:
-        words = path.name.split(".")[:-1]
-        about = {**Job(words[0], words[1], words[2], int(words[3]), *words[4:])._asdict()}
+    for job, path in kept_plans(options):
         if within():
-            attempt(options.output, about, lambda p=path, a=about: {**a, **latencies(tensorrt, device, p)})
+            about = job._asdict()
+            attempt(options.output, about, lambda a=about, p=path: {**a, **latencies(tensorrt, device, p)})
     device.close()
+
+
+def do_profile(options: argparse.Namespace, within: Callable[[], bool]) -> None:
+    tensorrt, device = load("tensorrt"), open_device()
+    for job, path in kept_plans(options):
+        if within():
+            about = job._asdict()
+            attempt(options.output, about, lambda a=about, p=path: {**a, **layers(tensorrt, device, p)})
+    device.close()
+
+
+def kept_plans(options: argparse.Namespace) -> List[Tuple[Job, Path]]:
+    """The plans of the chosen models, precisions and batches; those to be compared stand together."""
+    found = []
+    for path in options.plans.glob("*.plan"):
+        model, road, precision, batch, *dtype = path.name.split(".")[:-1]
+        found.append((Job(model, road, precision, int(batch), *dtype), path))
+    chosen = [
+        (job, path)
+        for job, path in found
+        if job.model in options.models and job.precision in options.precisions and job.batch in options.batches
+    ]
+    return sorted(chosen, key=lambda each: each[0]._replace(road=each[0].dtype, dtype=each[0].road))
 
 
 def latencies(tensorrt: Any, device: Any, path: Path) -> Dict[str, Any]:
@@ -190,7 +219,15 @@ def latencies(tensorrt: Any, device: Any, path: Path) -> Dict[str, Any]:
     return {"compute": resident["compute"], "end_to_end": whole["latency"], "cuda_graph": resident["cuda_graph"]}
 
 
-STEPS = {"errors": do_errors, "build": do_build, "measure": do_measure}
+def layers(tensorrt: Any, device: Any, path: Path) -> Dict[str, Any]:
+    """Engine layers with their milliseconds, and what the engine inspector knows of them."""
+    with Runner(tensorrt, path.read_bytes(), device) as runner:
+        inputs = {each.name: np.zeros(each.most, each.dtype) for each in runner.inputs}
+        times = profile(runner, inputs, LatencyOptions(duration=0.2, warm_up=0.1)).as_json()
+        return {"layers": times, "inspector": engine_document(tensorrt, runner.engine)}
+
+
+STEPS = {"errors": do_errors, "build": do_build, "measure": do_measure, "profile": do_profile}
 
 
 def main() -> None:
@@ -200,6 +237,7 @@ def main() -> None:
     parser.add_argument("--onnx", type=Path, help="model1.onnx ..., of benchmarks.gpu.onnx_model")
     parser.add_argument("--plans", type=Path, help="where plans are kept between build and measure")
     parser.add_argument("--cache", type=Path, default=Path("timing.cache"))
+    parser.add_argument("--average-timing", type=int, help="time each kernel so often; TensorRT's default is 1")
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended")
     parser.add_argument("--seconds", type=float, default=3600.0, help="start nothing new after so long")
     parser.add_argument("--models", type=words_of, default="model1,model2,model3,model4")

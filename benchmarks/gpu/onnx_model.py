@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.gpu.subject import Subject, weights_of
+from engine.build_options import PlanOptions
 from engine.quantization import INT8_MAX, kernel_scales, quantized_reads
 from spec.graph import Graph
 from spec.layers.arrangement import TO_NHWC
@@ -192,7 +193,7 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for name, path in weights_of(options.weights).items():
-        subject = Subject(name, path, Path("unused.cache"), options.backend)
+        subject = Subject(name, path, PlanOptions(), options.backend)
         kinds = {"": (False, {}), ".int8": (subject.takes_uint8, subject.ranges)}
         if subject.takes_uint8:
             kinds[".float"] = (True, {})

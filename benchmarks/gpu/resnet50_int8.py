@@ -12,11 +12,13 @@ import argparse
 import json
 import logging
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from benchmarks.gpu.subject import WITHOUT_CUBLAS, words_of
 from commands.configs import load_graph
 from engine import network
 from engine.build_options import PlanOptions
@@ -26,7 +28,7 @@ from engine.emission import Emission
 from engine.emitters import EMITTERS
 from engine.inspection import engine_document
 from engine.interpreter import Interpreter
-from engine.latency import LatencyOptions, measure
+from engine.latency import LatencyOptions, measure, prepare
 from engine.network import Definition, define
 from engine.pinning import pin_layers
 from engine.plan import Progress, build_plan
@@ -41,6 +43,9 @@ from verify.inputs import make_inputs
 from weights import convention_of, open_checkpoint
 from weights.transplant import transplant
 
+VECTOR = 4
+"""Channels that lie together in TensorFormat.CHW4, which TensorRT's kernels for a first convolution read."""
+
 Arrays = Mapping[Tuple[str, str], np.ndarray]
 
 
@@ -52,10 +57,16 @@ class Network(NamedTuple):
     ranges: Mapping[str, float]
 
 
-def at_batch(weights: Path, batch: int) -> Tuple[Graph, Arrays]:
+def at_batch(weights: Path, batch: int, channels: int = 3) -> Tuple[Graph, Arrays]:
+    """The graph for one batch, and its weights; behind the third channel of an image the first kernel is zero."""
     model, graph = load_graph("model4", [f"weights.path={weights}", f"inputs.image.shape=[{batch}, 3, 224, 224]"])
     checkpoint = open_checkpoint(model.weights_path, None)
-    return graph, transplant(graph, checkpoint, model.weights, convention_of(checkpoint, None)).arrays
+    arrays = dict(transplant(graph, checkpoint, model.weights, convention_of(checkpoint, None)).arrays)
+    if channels > 3:
+        _, graph = load_graph("model4", [f"inputs.image.shape=[{batch}, {channels}, 224, 224]"])
+        first = arrays["conv1", "kernel"]
+        arrays["conv1", "kernel"] = np.pad(first, ((0, 0), (0, channels - first.shape[1]), (0, 0), (0, 0)))
+    return graph, arrays
 
 
 def ranges_of(graph: Graph, arrays: Arrays, tensorrt: Any) -> Dict[str, float]:
@@ -96,6 +107,8 @@ def with_int8_input(net: Network, tensorrt: Any, precision: Any) -> Definition:
     definition = trt_builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
     emission = Emission(tensorrt, definition, graph, net.arrays, precision)
     image = definition.add_input("image", trt.int8, graph.tensors["image"].shape)
+    if image.shape[1] == VECTOR:
+        image.allowed_formats = 1 << int(trt.TensorFormat.CHW4)
     scale = trt.Weights(np.array([net.ranges["image"] / INT8_MAX], np.float32))
     factor = definition.add_constant((), scale).get_output(0)
     emission.tensors["image/dequantized"] = definition.add_dequantize(image, factor).get_output(0)
@@ -113,22 +126,23 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.tensorrt, self.device, self.options = load("tensorrt"), open_device(), options
         cache = options.output.with_suffix(".cache")
-        self.plan_options = PlanOptions(tactic_sources="-CUBLAS,-CUBLAS_LT,-CUDNN", timing_cache=cache)
+        self.plan_options = PlanOptions(tactic_sources=WITHOUT_CUBLAS, timing_cache=cache)
         self.detailed = self.plan_options._replace(profiling="detailed")
         self.lines: List[Dict[str, Any]] = []
         graph, arrays = at_batch(options.weights.resolve(), 1)
         self.ranges = ranges_of(graph, arrays, self.tensorrt)
 
-    def network(self, batch: int, fold: bool) -> Network:
-        graph, arrays = at_batch(self.options.weights.resolve(), batch)
+    def network(self, batch: int, fold: bool, channels: int = 3) -> Network:
+        graph, arrays = at_batch(self.options.weights.resolve(), batch, channels)
         if not fold:
             return Network(graph, arrays, self.ranges)
         names = {layer.inputs[0]: layer.name for layer in graph.layers if layer.type == "batch_norm"}
         ranges = {**self.ranges, **{maker: self.ranges[bn] for maker, bn in names.items() if bn in self.ranges}}
         return Network(*folded(graph, arrays), ranges)
 
-    def precision(self, net: Network, shortcuts: bool = True) -> Any:
-        words = {layer.name: "int8" for layer in net.graph.layers if shortcuts or layer.type != "elementwise"}
+    def precision(self, net: Network, without: Sequence[str] = ()) -> Any:
+        """int8 wherever our rules quantize what a layer reads, but for those whose name ends so."""
+        words = {layer.name: "int8" for layer in net.graph.layers if not layer.name.endswith(tuple(without))}
         return plan_precision(net.graph, words, "int8", net.ranges, self.tensorrt)
 
     def plan(self, definition: Definition) -> Any:
@@ -144,30 +158,30 @@ class Bench:
         content = {"device": self.device.facts()._asdict(), "tensorrt": self.tensorrt.version, "variants": self.lines}
         self.options.output.write_text(json.dumps(content, indent=1) + "\n")
 
-    def measured(self, title: str, batch: int, plan: Any, dtype: Any = np.float32) -> None:
-        inputs = {"image": np.random.default_rng(0).integers(-100, 100, (batch, 3, 224, 224)).astype(dtype)}
+    def measured(self, title: str, net: Network, plan: Any, dtype: Any = np.float32) -> None:
+        shape = net.graph.tensors["image"].shape
+        inputs = {"image": np.random.default_rng(0).integers(-100, 100, shape).astype(dtype)}
         with Runner(self.tensorrt, plan, self.device) as runner:
             latency = measure(runner, inputs, LatencyOptions(duration=1.0, transfers=False, in_flight=1))
         median = float(np.median(latency.compute))
-        self.say(title, batch, batch / median * 1e3, median_ms=round(median, 4))
+        self.say(title, shape[0], shape[0] / median * 1e3, median_ms=round(median, 4))
 
-    def two_streams(self, title: str, batch: int, plan: Any, dtype: Any = np.float32) -> None:
-        """Two contexts that take turns, so that one's tail overlaps the other's head."""
-        inputs = {"image": np.zeros((batch, 3, 224, 224), dtype)}
-        with Runner(self.tensorrt, plan, self.device) as one, Runner(self.tensorrt, plan, self.device) as other:
-            for runner in (one, other):
-                runner.set_inputs(inputs)
-                runner.copy_inputs()
-                runner.enqueue()
-                runner.synchronize()
-            rounds, start = 30, time.perf_counter()
+    def streams(self, count: int, net: Network, plan: Any, dtype: Any) -> None:
+        """Contexts that take turns, so that one's tail overlaps another's head."""
+        shape = net.graph.tensors["image"].shape
+        inputs = {"image": np.random.default_rng(0).integers(-100, 100, shape).astype(dtype)}
+        with ExitStack() as stack:
+            runners = [stack.enter_context(Runner(self.tensorrt, plan, self.device)) for _ in range(count)]
+            for runner in runners:
+                prepare(runner, inputs)
+            rounds, start = max(2, 30 * 1024 // shape[0]), time.perf_counter()
             for _ in range(rounds):
-                one.enqueue()
-                other.enqueue()
-            for runner in (one, other):
+                for runner in runners:
+                    runner.enqueue()
+            for runner in runners:
                 runner.synchronize()
             seconds = time.perf_counter() - start
-        self.say(title, batch, 2 * rounds * batch / seconds)
+        self.say(f"and {count} streams", shape[0], count * rounds * shape[0] / seconds)
 
     def layers(self, plan: Any, name: str) -> None:
         """The engine inspector's account, and the time of each engine layer, as JSON beside the output."""
@@ -179,61 +193,55 @@ class Bench:
         path.write_text(json.dumps({"profile": times, "inspector": document}, indent=1))
 
 
-def steps(bench: Bench, batch: int) -> List[Tuple[str, Callable[[], None]]]:
-    """The variants in order, each on top of the one before."""
+def float_images(bench: Bench, batch: int, title: str, fold: bool, without: Sequence[str], name: str) -> None:
+    """Builds, measures and looks into a network that takes float32 images."""
+    net = bench.network(batch, fold)
+    plan = bench.plan(define(net.graph, net.arrays, bench.tensorrt, bench.precision(net, without)))
+    bench.measured(title, net, plan)
+    bench.layers(plan, name)
 
-    def plain(title: str, fold: bool, shortcuts: bool, name: str, size: int = batch) -> Callable[[], None]:
-        def run() -> None:
-            net = bench.network(size, fold)
-            plan = bench.plan(define(net.graph, net.arrays, bench.tensorrt, bench.precision(net, shortcuts)))
-            bench.measured(title, size, plan)
-            if name:
-                bench.layers(plan, name)
 
-        return run
+def int8_images(bench: Bench, batch: int, channels: int, title: str, name: str) -> None:
+    """The same with int8 images, on one stream and on several."""
+    net = bench.network(batch, True, channels)
+    plan = bench.plan(with_int8_input(net, bench.tensorrt, bench.precision(net)))
+    bench.measured(title, net, plan, np.int8)
+    for count in (2, 4):
+        bench.streams(count, net, plan, np.int8)
+    bench.layers(plan, name)
 
-    def int8_input(size: int, name: str) -> Callable[[], None]:
-        def run() -> None:
-            net = bench.network(size, True)
-            plan = bench.plan(with_int8_input(net, bench.tensorrt, bench.precision(net)))
-            bench.measured("and int8 images", size, plan, np.int8)
-            bench.two_streams("and two streams", size, plan, np.int8)
-            if name:
-                bench.layers(plan, name)
 
-        return run
-
-    return [
-        ("bare", plain("convolutions only", False, False, "bare")),
-        ("shortcuts", plain("and shortcuts of sums", False, True, "shortcuts")),
-        ("folded", plain("and batch norm folded by us", True, True, "folded")),
-        ("int8", int8_input(batch, "int8")),
-        ("int8@256", int8_input(256, "")),
-        ("int8@2048", int8_input(2048, "")),
-    ]
+STEPS: Dict[str, Callable[[Bench, int], None]] = {
+    # each on top of the one before
+    "bare": lambda bench, batch: float_images(bench, batch, "convolutions only", False, (".add", "avgpool"), "bare"),
+    "shortcuts": lambda bench, batch: float_images(bench, batch, "and shortcuts of sums", False, ("avgpool",), "sums"),
+    "average": lambda bench, batch: float_images(bench, batch, "and the average's input", False, (), "average"),
+    "folded": lambda bench, batch: float_images(bench, batch, "and batch norm folded by us", True, (), "folded"),
+    "int8": lambda bench, batch: int8_images(bench, batch, 3, "and int8 images", f"int8_{batch}"),
+    "chw4": lambda bench, batch: int8_images(bench, batch, VECTOR, "and four channels, CHW4", f"chw4_{batch}"),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--batch", type=int, default=1024)
-    parser.add_argument("--steps", help="some of bare,shortcuts,folded,int8,int8@256,int8@2048; default all")
+    parser.add_argument("--steps", type=words_of, default="bare,shortcuts,average,folded,int8,chw4,chw4@256,chw4@2048",
+                        help=f"some of {', '.join(STEPS)}, at another batch than 1024: chw4@256")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=600.0, help="start nothing new after so long")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     end = time.monotonic() + options.seconds
     bench = Bench(options)
-    for name, run in steps(bench, options.batch):
-        if options.steps and name not in options.steps.split(","):
-            continue
+    for step in options.steps:
+        name, _, batch = step.partition("@")
         if time.monotonic() > end:
-            print(f"{name}: no time left")
+            print(f"{step}: no time left")
             break
         try:
-            run()
+            STEPS[name](bench, int(batch or 1024))
         except (TransplantFailure, RuntimeError, TypeError, ValueError) as error:
-            print(f"{name}: failed: {type(error).__name__}: {error}", flush=True)
+            print(f"{step}: failed: {type(error).__name__}: {error}", flush=True)
 
 
 if __name__ == "__main__":

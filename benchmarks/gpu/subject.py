@@ -39,9 +39,8 @@ def weights_of(directory: Path) -> Mapping[str, Path]:
 class Subject:
     """A model with its weights. Ranges and references are computed when first wanted."""
 
-    def __init__(self, name: str, weights: Path, timing_cache: Path, backend: str = "tensorrt") -> None:
-        self.name, self.tensorrt = name, load(backend)
-        self.options = PlanOptions(tactic_sources=WITHOUT_CUBLAS, timing_cache=timing_cache)
+    def __init__(self, name: str, weights: Path, options: PlanOptions, backend: str = "tensorrt") -> None:
+        self.name, self.tensorrt, self.options = name, load(backend), options
         self.overrides = [f"weights.path={weights.resolve()}"]
         if weights.suffix == ".safetensors":
             self.overrides += ["weights.convention=tensorflow"]
