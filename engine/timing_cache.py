@@ -52,5 +52,6 @@ def save(tensorrt: TensorRT, config: Any, path: Path) -> None:
     written = _content(path)
     before = config.create_timing_cache(written) if written else None
     if written and (before is None or not cache.combine(before, False)):
-        _log.warning("--timing-cache %s: replaced, for what it held is of no use here: %s", path, tensorrt.log.take())
+        words = f"what it held could not be merged, so it holds what this build knows: {tensorrt.log.take()}"
+        _log.warning("--timing-cache %s: replaced, for %s", path, words)
     write_whole(path, bytes(memoryview(cache.serialize())))

@@ -12,8 +12,9 @@ shipped engine's own outputs are reported too.
 build: plans of ours, of the same numbers through ONNX and the parser of the same TensorRT (onnx_model.py), and for
 uint8 models of our network fed with float32. All share one timing cache, so both roads choose among the same tactics.
 
-measure: alone on the GPU, each plan's latency with CUDA graphs, its images resident and with the copies. The plans of
-a row are measured one after the other, so that they see the same clocks.
+measure: alone on the GPU, each plan's latency with CUDA graphs, its images resident and with the copies, in several
+loads, since the same plan at batch 1 is up to 6 % faster or slower from load to load (where its memory comes to lie, it
+seems). The plans of a row take turns, so that they see the same clocks.
 
 profile: what each layer of a plan takes, by TensorRT's own profiler, and which kernel it is.
 """
@@ -24,6 +25,8 @@ import argparse
 import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
@@ -66,7 +69,10 @@ def errors_of(subject: Subject, word: str, batch: int, plans: Path) -> Dict[str,
     result: Dict[str, Any] = {"model": subject.name, "precision": word, "batch": batch}
     try:
         found = run_definition(definition, inputs, subject.options, Progress())
-        layers = {name: relative_l2(found[name], reference[name]) for name in subject.layers if name in found}
+        names = [name for name in subject.layers if name in found]
+        with ThreadPoolExecutor() as pool:  # at batch 128 a ResNet's tensors are 23 GB
+            errors = pool.map(lambda name: relative_l2(found[name], reference[name]), names)
+            layers = dict(zip(names, errors))
         worst = max(layers, key=lambda name: layers[name])
         result.update(worst=[worst, layers[worst]], layers=layers)
     except TransplantFailure as error:
@@ -87,7 +93,7 @@ def jobs(subject: Subject, precisions: List[str], batches: List[int]) -> Iterato
             if word == "tf32":
                 continue
             yield Job(name, "onnx", word, batch, "float32" if subject.takes_uint8 else "")
-            if subject.takes_uint8 and word != "int8":
+            if subject.takes_uint8:
                 yield Job(name, "ours", word, batch, "float32")
             if subject.takes_uint8 and batch == batches[0] and word == "fp32":
                 yield Job(name, "onnx", word, batch)
@@ -178,34 +184,35 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
 def do_measure(options: argparse.Namespace, within: Callable[[], bool]) -> None:
     tensorrt, device = load("tensorrt"), open_device()
     write_line(options.output, {"device": device.facts()._asdict(), "tensorrt": tensorrt.version})
-    for job, path in kept_plans(options):
-        if within():
-            about = job._asdict()
-            attempt(options.output, about, lambda a=about, p=path: {**a, **latencies(tensorrt, device, p)})
+    for row in kept_plans(options):
+        for number in range(options.loads if within() else 0):
+            for job, path in row:
+                about = {**job._asdict(), "load": number}
+                attempt(options.output, about, lambda a=about, p=path: {**a, **latencies(tensorrt, device, p)})
     device.close()
 
 
 def do_profile(options: argparse.Namespace, within: Callable[[], bool]) -> None:
     tensorrt, device = load("tensorrt"), open_device()
-    for job, path in kept_plans(options):
+    for job, path in chain.from_iterable(kept_plans(options)):
         if within():
             about = job._asdict()
             attempt(options.output, about, lambda a=about, p=path: {**a, **layers(tensorrt, device, p)})
     device.close()
 
 
-def kept_plans(options: argparse.Namespace) -> List[Tuple[Job, Path]]:
-    """The plans of the chosen models, precisions and batches; those to be compared stand together."""
-    found = []
-    for path in options.plans.glob("*.plan"):
+def kept_plans(options: argparse.Namespace) -> List[List[Tuple[Job, Path]]]:
+    """The plans of the chosen models, precisions and batches, in rows of those to be compared."""
+    rows: Dict[Tuple[str, str, int], List[Tuple[Job, Path]]] = {}
+    for path in sorted(options.plans.glob("*.plan")):
         model, road, precision, batch, *dtype = path.name.split(".")[:-1]
-        found.append((Job(model, road, precision, int(batch), *dtype), path))
-    chosen = [
-        (job, path)
-        for job, path in found
-        if job.model in options.models and job.precision in options.precisions and job.batch in options.batches
+        job = Job(model, road, precision, int(batch), *dtype)
+        rows.setdefault((job.model, job.precision, job.batch), []).append((job, path))
+    return [
+        row
+        for (model, precision, batch), row in sorted(rows.items())
+        if model in options.models and precision in options.precisions and batch in options.batches
     ]
-    return sorted(chosen, key=lambda each: each[0]._replace(road=each[0].dtype, dtype=each[0].road))
 
 
 def latencies(tensorrt: Any, device: Any, path: Path) -> Dict[str, Any]:
@@ -213,7 +220,7 @@ def latencies(tensorrt: Any, device: Any, path: Path) -> Dict[str, Any]:
     with Runner(tensorrt, path.read_bytes(), device) as runner:
         rng = np.random.default_rng(0)
         inputs = {each.name: rng.integers(0, 256, each.most).astype(each.dtype) for each in runner.inputs}
-        options = LatencyOptions(duration=0.4, warm_up=0.1, in_flight=1)
+        options = LatencyOptions(duration=0.25, warm_up=0.05, in_flight=1)
         resident = measure(runner, inputs, options._replace(transfers=False)).as_json()
         whole = measure(runner, inputs, options).as_json()
     return {"compute": resident["compute"], "end_to_end": whole["latency"], "cuda_graph": resident["cuda_graph"]}
@@ -237,6 +244,7 @@ def main() -> None:
     parser.add_argument("--onnx", type=Path, help="model1.onnx ..., of benchmarks.gpu.onnx_model")
     parser.add_argument("--plans", type=Path, help="where plans are kept between build and measure")
     parser.add_argument("--cache", type=Path, default=Path("timing.cache"))
+    parser.add_argument("--loads", type=int, default=5, help="measure each plan in so many loads")
     parser.add_argument("--average-timing", type=int, help="time each kernel so often; TensorRT's default is 1")
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended")
     parser.add_argument("--seconds", type=float, default=3600.0, help="start nothing new after so long")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any, Dict, Iterator, List, Sequence
 
 from benchmarks.gpu.floors import floor_of
@@ -35,13 +36,14 @@ def error_rows(folder: Path) -> Iterator[List[str]]:
 
 
 def medians(folder: Path) -> Dict[Any, Dict[str, float]]:
-    """Median ms by (model, road, precision, batch, dtype)."""
-    found = {}
+    """Median ms of the loads' medians by (model, road, precision, batch, dtype)."""
+    found: Dict[Any, Dict[str, List[float]]] = {}
     for row in lines_of(folder / "latency.jsonl"):
         if "compute" in row:
             key = (row["model"], row["road"], row["precision"], row["batch"], row["dtype"])
-            found[key] = {part: row[part]["median"] for part in ("compute", "end_to_end")}
-    return found
+            for part in ("compute", "end_to_end"):
+                found.setdefault(key, {}).setdefault(part, []).append(row[part]["median"])
+    return {key: {part: median(values) for part, values in parts.items()} for key, parts in found.items()}
 
 
 def latency_rows(folder: Path) -> Iterator[List[str]]:

@@ -19,11 +19,17 @@ def concatenation(emission: Emission, layer: Concatenation, *sources: Any) -> No
 
 
 def flatten(emission: Emission, layer: Flatten, source: Any) -> None:
-    """One IShuffleLayer; for NHWC it transposes first, so that the dense kernel keeps the order it was trained in."""
-    added = emission.reshape(source, (0,) + layer.output_shape(tuple(source.shape))[1:])
+    """An IShuffleLayer; for NHWC behind a transpose, so that the dense kernel keeps the order it was trained in.
+
+    Two layers where one would do: TensorRT fuses a shuffle that only transposes with what reshapes behind it, the dense
+    layer's own shuffle included ("Supported Fusions", Shuffle Shuffle, in its developer guide).
+    """
+    flat = (0,) + layer.output_shape(tuple(source.shape))[1:]
     if layer.order == "NHWC" and len(source.shape) == 4:
-        added.first_transpose = emission.trt.Permutation(TO_NHWC)
-    emission.tensors[layer.name] = emission.whole(added)
+        transposing = emission.network.add_shuffle(source)
+        transposing.first_transpose = emission.trt.Permutation(TO_NHWC)
+        source = emission.part("nhwc", transposing)
+    emission.tensors[layer.name] = emission.whole(emission.reshape(source, flat))
 
 
 def reshape(emission: Emission, layer: Reshape, source: Any) -> None:
