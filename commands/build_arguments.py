@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--builder-optimization-level", "--builderOptimizationLevel", type=int, metavar="N", dest="optimization_level",
         help="0 to 5: how long to search (TensorRT 8.6 and newer)")  # fmt: skip
     add("--avg-timing", "--avgTiming", type=int, metavar="N", dest="average_timing",
-        help="time each kernel N times and choose by the average; trtexec takes 8, TensorRT 1")  # fmt: skip
+        help="time each kernel N times and choose by the average (default: 8, as trtexec)")  # fmt: skip
     add("--tactic-sources", "--tacticSources", metavar="+NAME,-NAME", help="libraries the build may take kernels from")
     add("--sparsity", action="store_true", help="2:4 sparse kernels where the weights are sparse")
     add("--dla-core", "--useDLACore", type=int, metavar="N", help="run what can on this DLA")

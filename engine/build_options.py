@@ -22,7 +22,7 @@ class PlanOptions(NamedTuple):
         workspace: bytes of scratch memory at most (memPoolSize=workspace).
         timing_cache: a file with earlier builds' measurements, read and written (timingCacheFile).
         optimization_level: 0 to 5, how long to search (builderOptimizationLevel).
-        average_timing: how often a kernel is timed before its average is judged (avgTiming); TensorRT's own is 1.
+        average_timing: how often a kernel is timed before its average is judged (avgTiming); none: as trtexec does.
         tactic_sources: `-CUBLAS,+CUDNN,...` changes of the default (tacticSources).
         sparsity: use 2:4 sparse kernels where the weights are (sparsity=enable).
         dla_core: run what can on this DLA (useDLACore).

@@ -13,6 +13,9 @@ from engine.dla.asking import place_layers
 from engine.network import Definition
 from spec.errors import TensorRTError
 
+TRTEXECS_AVERAGE_TIMING = 8
+"""trtexec's default of --avgTiming; TensorRT's own is 1, and one slow moment then chooses another kernel."""
+
 
 class Progress:
     """What a build tells while it runs; the default says nothing. Phases nest: a phase has a parent or None."""
@@ -54,6 +57,7 @@ def build_plan(definition: Definition, options: PlanOptions, progress: Progress)
 def configuration(definition: Definition, options: PlanOptions) -> Any:
     """TensorRT's IBuilderConfig with the precision, the options and the profile of a definition; raises UsageError."""
     config = definition.trt_builder.create_builder_config()
+    config.avg_timing_iterations = TRTEXECS_AVERAGE_TIMING
     set_precision(definition, config)
     apply_options(definition.tensorrt, config, options)
     if options.dla_core is not None:

@@ -13,7 +13,7 @@ import pytest
 
 from engine.build_options import PlanOptions, known_targets
 from engine.network import Definition, define
-from engine.plan import Progress, build_plan
+from engine.plan import Progress, build_plan, configuration
 from engine.targets import resolve_targets
 from engine.tensorrt_api import CAPABILITIES, MessageLog, TensorRT, dtype_name, load, trt_dtype
 from spec.errors import TensorRTError, UsageError
@@ -110,6 +110,11 @@ def test_a_dynamic_batch_without_bounds_fails_in_tensorrts_words():
     definition = definition._replace(graph=definition.graph._replace(batch=None))
     with pytest.raises(TensorRTError, match="could not build 'net': .*optimization profile"):
         built(definition)
+
+
+@pytest.mark.parametrize("given, found", [(None, 8), (3, 3)])
+def test_kernels_are_timed_as_often_as_trtexec_does_where_nothing_is_said(given, found):
+    assert configuration(definition_of(), PlanOptions(average_timing=given)).avg_timing_iterations == found
 
 
 def test_a_workspace_is_taken():

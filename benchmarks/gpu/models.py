@@ -40,7 +40,7 @@ from engine.execution import run_definition, run_plan
 from engine.inside import expose
 from engine.inspection import engine_document
 from engine.latency import LatencyOptions, measure
-from engine.plan import Progress, build_plan
+from engine.plan import TRTEXECS_AVERAGE_TIMING, Progress, build_plan
 from engine.profiling import profile
 from engine.runner import Runner
 from engine.tensorrt_api import load
@@ -118,6 +118,7 @@ def parsed_plan(subject: Subject, job: Job, onnx: Path) -> Any:
     if not parser.parse_from_file(str(path)):
         raise RuntimeError(f"the parser refuses {path.name}: {parser.get_error(0).desc()}")
     config = trt_builder.create_builder_config()
+    config.avg_timing_iterations = TRTEXECS_AVERAGE_TIMING
     apply_options(tensorrt, config, subject.options)
     config.clear_flag(trt.BuilderFlag.TF32)
     for flag in {"fp16": ("FP16",), "int8": ("FP16", "INT8")}.get(job.precision, ()):
@@ -177,8 +178,7 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
     paths = weights_of(options.weights)
     for name in options.models:
         yield Subject(name, paths[name], PlanOptions(
-            tactic_sources=WITHOUT_CUBLAS, timing_cache=options.cache, profiling="detailed",
-            average_timing=options.average_timing))  # fmt: skip
+            tactic_sources=WITHOUT_CUBLAS, timing_cache=options.cache, profiling="detailed"))  # fmt: skip
 
 
 def do_measure(options: argparse.Namespace, within: Callable[[], bool]) -> None:
@@ -245,7 +245,6 @@ def main() -> None:
     parser.add_argument("--plans", type=Path, help="where plans are kept between build and measure")
     parser.add_argument("--cache", type=Path, default=Path("timing.cache"))
     parser.add_argument("--loads", type=int, default=5, help="measure each plan in so many loads")
-    parser.add_argument("--average-timing", type=int, help="time each kernel so often; TensorRT's default is 1")
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended")
     parser.add_argument("--seconds", type=float, default=3600.0, help="start nothing new after so long")
     parser.add_argument("--models", type=words_of, default="model1,model2,model3,model4")

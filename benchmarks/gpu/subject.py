@@ -80,12 +80,12 @@ class Subject:
 
     @property
     def ranges(self) -> Mapping[str, float]:
-        """From eight random images, largest magnitudes."""
+        """From eight structured images, largest magnitudes."""
         if "ranges" not in self._kept:
             definition = define(self.graph, self.arrays, self.tensorrt)
             tensors = quantized_tensors(self.graph, dict.fromkeys(self.layers, "int8"))
             interpreter = Interpreter(definition.network, self.tensorrt.module)
-            batches = (make_inputs(self.graph, f"random:{seed}")[0] for seed in range(8))
+            batches = (make_inputs(self.graph, f"structured:{seed}")[0] for seed in range(8))
             self._kept["ranges"] = calibrate(interpreter.run, batches, tensors, "min_max")
         return self._kept["ranges"]
 
