@@ -15,45 +15,21 @@ import logging
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Dict, Tuple
 
 import numpy as np
 
-from benchmarks.gpu.subject import WITHOUT_CUBLAS, relative_l2
-from commands.configs import load_graph
-from commands.stages import tensor_names
+from benchmarks.gpu.subject import WITHOUT_CUBLAS, Subject, relative_l2
 from engine.build_options import PlanOptions
-from engine.calibration import calibrate
 from engine.devices import open_device
-from engine.interpreter import Interpreter
 from engine.latency import LatencyOptions, measure
-from engine.network import define
+from engine.network import Definition
 from engine.plan import Progress, build_plan
-from engine.precision import FP32, plan_precision
-from engine.quantization import quantized_tensors
 from engine.refit import refit_plan
 from engine.runner import Runner
-from engine.tensorrt_api import load
 from engine.tolerance import output_rtol
 from spec.errors import TransplantFailure
-from verify.inputs import make_inputs
-from weights import convention_of, open_checkpoint
-from weights.transplant import transplant
-
-
-class Model(NamedTuple):
-    """model4 with the weights of one checkpoint."""
-
-    graph: Any
-    arrays: Dict[Tuple[str, str], np.ndarray]
-    names: Dict[Tuple[str, str], str]
-
-
-def load_weights(path: Path) -> Model:
-    model, graph = load_graph("model4", [f"weights.path={path.resolve()}"])
-    checkpoint = open_checkpoint(model.weights_path)
-    weights = transplant(graph, checkpoint, model.weights, convention_of(checkpoint))
-    return Model(graph, weights.arrays, tensor_names(weights))
+from weights import open_checkpoint
 
 
 def moved_checkpoint(path: Path, directory: Path) -> Path:
@@ -73,33 +49,20 @@ def moved_checkpoint(path: Path, directory: Path) -> Path:
 class Bench:
     """Both checkpoints, on one device."""
 
-    def __init__(self, old: Model, new: Model, device: Any, cache: Path) -> None:
-        self.old, self.new, self.device, self.tensorrt = old, new, device, load("tensorrt")
-        self.options = PlanOptions(tactic_sources=WITHOUT_CUBLAS, timing_cache=cache)
-        self.inputs, _ = make_inputs(old.graph, "random:0")
-        network = define(new.graph, new.arrays, self.tensorrt).network
-        (self.output,) = old.graph.outputs
-        self.reference = Interpreter(network, self.tensorrt.module, np.float64).run(self.inputs)[self.output]
+    def __init__(self, old: Subject, new: Subject, device: Any) -> None:
+        self.old, self.new, self.device, self.tensorrt = old, new, device, old.tensorrt
+        self.inputs, (self.output,) = old.inputs_at(1), old.graph.outputs
+        self.reference = new.reference(1)[self.output]
 
-    def define(self, model: Model, word: str) -> Any:
-        precision = FP32
-        if word != "fp32":
-            layers = dict.fromkeys([layer.name for layer in model.graph.layers], word)
-            ranges = self._ranges(layers) if word == "int8" else {}
-            precision = plan_precision(model.graph, layers, word, ranges, self.tensorrt)
-        return define(model.graph, model.arrays, self.tensorrt, precision, self.old.names)
+    def define(self, subject: Subject, word: str) -> Definition:
+        """With the ranges of the old weights: a refit leaves them unless they are calibrated again."""
+        return subject.definition(word, subject.graph, self.old.ranges if word == "int8" else None)
 
-    def _ranges(self, layers: Dict[str, str]) -> Dict[str, float]:
-        """Of the old weights, from four random images: a refit leaves them unless they are calibrated again."""
-        interpreter = Interpreter(define(self.old.graph, self.old.arrays, self.tensorrt).network, self.tensorrt.module)
-        batches = (make_inputs(self.old.graph, f"random:{seed}")[0] for seed in range(4))
-        return calibrate(interpreter.run, batches, quantized_tensors(self.old.graph, layers), "min_max")
-
-    def build(self, model: Model, word: str, refit: bool) -> Tuple[Any, float]:
+    def build(self, subject: Subject, word: str, refit: bool) -> Tuple[Any, float]:
         """(plan, seconds); the timing cache is warm for all but the first of a kind."""
-        definition = self.define(model, word)
+        definition = self.define(subject, word)
         start = time.perf_counter()
-        plan = build_plan(definition, self.options._replace(refit=refit), Progress())
+        plan = build_plan(definition, subject.options._replace(refit=refit), Progress())
         return plan, time.perf_counter() - start
 
     def run(self, plan: Any) -> Dict[str, Any]:
@@ -146,8 +109,10 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch, open_device() as device:
-        old, new = load_weights(options.weights), load_weights(moved_checkpoint(options.weights, Path(scratch)))
-        bench = Bench(old, new, device, Path(scratch) / "timing.cache")
+        directory = Path(scratch)
+        plan_options = PlanOptions(tactic_sources=WITHOUT_CUBLAS, timing_cache=directory / "timing.cache")
+        checkpoints = options.weights, moved_checkpoint(options.weights, directory)
+        bench = Bench(*(Subject("model4", path, plan_options) for path in checkpoints), device)
         result: Dict[str, Any] = {"device": device.facts()._asdict(), "tensorrt": bench.tensorrt.version}
         for word in options.precisions.split(","):
             try:

@@ -18,34 +18,29 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tup
 
 import numpy as np
 
-from benchmarks.gpu.subject import WITHOUT_CUBLAS, words_of
+from benchmarks.gpu.subject import WITHOUT_CUBLAS, Subject, words_of
 from commands.configs import load_graph
 from engine import network
 from engine.build_options import PlanOptions
-from engine.calibration import calibrate
 from engine.devices import open_device
 from engine.emission import Emission
 from engine.emitters import EMITTERS
 from engine.inspection import engine_document
-from engine.interpreter import Interpreter
 from engine.latency import LatencyOptions, measure, prepare
 from engine.network import Definition, define
 from engine.pinning import pin_layers
 from engine.plan import Progress, build_plan
 from engine.precision import plan_precision
 from engine.profiling import profile
-from engine.quantization import INT8_MAX, quantized_tensors
+from engine.quantization import INT8_MAX
 from engine.runner import Runner
-from engine.tensorrt_api import load
 from spec.errors import TransplantFailure
 from spec.graph import Graph
-from verify.inputs import make_inputs
-from weights import convention_of, open_checkpoint
-from weights.transplant import transplant
 
 VECTOR = 4
 """Channels that lie together in TensorFormat.CHW4, which TensorRT's kernels for a first convolution read."""
 
+IMAGES = "inputs.image.shape=[1, 3, 224, 224]"
 Arrays = Mapping[Tuple[str, str], np.ndarray]
 
 
@@ -57,24 +52,13 @@ class Network(NamedTuple):
     ranges: Mapping[str, float]
 
 
-def at_batch(weights: Path, batch: int, channels: int = 3) -> Tuple[Graph, Arrays]:
-    """The graph for one batch, and its weights; behind the third channel of an image the first kernel is zero."""
-    model, graph = load_graph("model4", [f"weights.path={weights}", f"inputs.image.shape=[{batch}, 3, 224, 224]"])
-    checkpoint = open_checkpoint(model.weights_path, None)
-    arrays = dict(transplant(graph, checkpoint, model.weights, convention_of(checkpoint, None)).arrays)
-    if channels > 3:
-        _, graph = load_graph("model4", [f"inputs.image.shape=[{batch}, {channels}, 224, 224]"])
-        first = arrays["conv1", "kernel"]
-        arrays["conv1", "kernel"] = np.pad(first, ((0, 0), (0, channels - first.shape[1]), (0, 0), (0, 0)))
-    return graph, arrays
-
-
-def ranges_of(graph: Graph, arrays: Arrays, tensorrt: Any) -> Dict[str, float]:
-    """Largest magnitudes over four random images, on the CPU."""
-    interpreter = Interpreter(define(graph, arrays, tensorrt).network, tensorrt.module)
-    tensors = quantized_tensors(graph, {layer.name: "int8" for layer in graph.layers})
-    batches = (make_inputs(graph, f"random:{seed}")[0] for seed in range(4))
-    return calibrate(interpreter.run, batches, tensors, "min_max")
+def with_channels(net: Network, channels: int) -> Network:
+    """The same for images of more channels; the first kernel is zero behind the third."""
+    batch, _, *size = net.graph.tensors["image"].shape
+    _, graph = load_graph("model4", [f"inputs.image.shape={[batch, channels, *size]}"])
+    first = net.arrays["conv1", "kernel"]
+    kernel = np.pad(first, ((0, 0), (0, channels - first.shape[1]), (0, 0), (0, 0)))
+    return net._replace(graph=graph, arrays={**net.arrays, ("conv1", "kernel"): kernel})
 
 
 def folded(graph: Graph, arrays: Arrays) -> Tuple[Graph, Arrays]:
@@ -124,21 +108,20 @@ class Bench:
     """Builds and measures; keeps a line for each variant."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.tensorrt, self.device, self.options = load("tensorrt"), open_device(), options
         cache = options.output.with_suffix(".cache")
-        self.plan_options = PlanOptions(tactic_sources=WITHOUT_CUBLAS, timing_cache=cache)
-        self.detailed = self.plan_options._replace(profiling="detailed")
+        self.plan_options = PlanOptions(tactic_sources=WITHOUT_CUBLAS, timing_cache=cache, profiling="detailed")
+        self.subject = Subject("model4", options.weights, self.plan_options, overrides=[IMAGES])
+        self.tensorrt, self.device, self.options = self.subject.tensorrt, open_device(), options
         self.lines: List[Dict[str, Any]] = []
-        graph, arrays = at_batch(options.weights.resolve(), 1)
-        self.ranges = ranges_of(graph, arrays, self.tensorrt)
 
     def network(self, batch: int, fold: bool, channels: int = 3) -> Network:
-        graph, arrays = at_batch(self.options.weights.resolve(), batch, channels)
+        net = Network(self.subject.graph_at(batch), self.subject.arrays, self.subject.ranges)
+        net = with_channels(net, channels) if channels > 3 else net
         if not fold:
-            return Network(graph, arrays, self.ranges)
-        names = {layer.inputs[0]: layer.name for layer in graph.layers if layer.type == "batch_norm"}
-        ranges = {**self.ranges, **{maker: self.ranges[bn] for maker, bn in names.items() if bn in self.ranges}}
-        return Network(*folded(graph, arrays), ranges)
+            return net
+        names = {layer.inputs[0]: layer.name for layer in net.graph.layers if layer.type == "batch_norm"}
+        ranges = {**net.ranges, **{maker: net.ranges[bn] for maker, bn in names.items() if bn in net.ranges}}
+        return Network(*folded(net.graph, net.arrays), ranges)
 
     def precision(self, net: Network, without: Sequence[str] = ()) -> Any:
         """int8 wherever our rules quantize what a layer reads, but for those whose name ends so."""
@@ -147,7 +130,7 @@ class Bench:
 
     def plan(self, definition: Definition) -> Any:
         start = time.perf_counter()
-        plan = build_plan(definition, self.detailed, Progress())
+        plan = build_plan(definition, self.plan_options, Progress())
         self.build_seconds = time.perf_counter() - start
         return plan
 

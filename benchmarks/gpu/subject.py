@@ -1,16 +1,17 @@
 """One of the four models as a benchmark sees it: graph at any batch, weights, inputs, int8 ranges, precision.
 
-    Subject("model4", weights) -> .graph_at(batch, dtype) .definition(word, graph) .inputs_at(batch) .reference
+    Subject("model4", weights, options) -> .graph_at(batch, dtype) .definition(word, graph) .inputs_at(batch) .reference
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 
 from commands.configs import load_graph
+from commands.stages import tensor_names
 from engine.build_options import PlanOptions
 from engine.calibration import calibrate
 from engine.interpreter import Interpreter
@@ -39,15 +40,18 @@ def weights_of(directory: Path) -> Mapping[str, Path]:
 class Subject:
     """A model with its weights. Ranges and references are computed when first wanted."""
 
-    def __init__(self, name: str, weights: Path, options: PlanOptions, backend: str = "tensorrt") -> None:
+    def __init__(
+        self, name: str, weights: Path, options: PlanOptions, backend: str = "tensorrt", overrides: Sequence[str] = ()
+    ) -> None:
         self.name, self.tensorrt, self.options = name, load(backend), options
-        self.overrides = [f"weights.path={weights.resolve()}"]
-        if weights.suffix == ".safetensors":
+        self.overrides = [f"weights.path={weights.resolve()}", *overrides]
+        if name != "model4":  # the others are stored under TensorFlow's names
             self.overrides += ["weights.convention=tensorflow"]
         self.model, self.graph = load_graph(name, self.overrides)
         checkpoint = open_checkpoint(self.model.weights_path, self.model.weights.key)
         convention = convention_of(checkpoint, self.model.weights.convention)
-        self.arrays = transplant(self.graph, checkpoint, self.model.weights, convention).arrays
+        weights_found = transplant(self.graph, checkpoint, self.model.weights, convention)
+        self.arrays, self.names = weights_found.arrays, tensor_names(weights_found)
         self.layers = [layer.name for layer in self.graph.layers]
         self._kept: Dict[str, Any] = {}
 
@@ -89,14 +93,14 @@ class Subject:
             self._kept["ranges"] = calibrate(interpreter.run, batches, tensors, "min_max")
         return self._kept["ranges"]
 
-    def definition(self, word: str, graph: Graph) -> Definition:
-        """The network in one precision."""
+    def definition(self, word: str, graph: Graph, ranges: Optional[Mapping[str, float]] = None) -> Definition:
+        """The network in one precision, weights under their checkpoint's names; int8 with these ranges or its own."""
         precision = FP32
         if word != "fp32":
-            ranges = self.ranges if word == "int8" else {}
+            ranges = (ranges or self.ranges) if word == "int8" else {}
             words = dict.fromkeys(self.layers, word)
             precision = plan_precision(graph, words, word, ranges, self.tensorrt)
-        return define(graph, self.arrays, self.tensorrt, precision)
+        return define(graph, self.arrays, self.tensorrt, precision, self.names)
 
 
 def relative_l2(found: np.ndarray, reference: np.ndarray) -> float:
