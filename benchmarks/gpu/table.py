@@ -29,10 +29,10 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str
 
 def error_rows(folder: Path) -> Iterator[List[str]]:
     for row in lines_of(folder / "errors.jsonl"):
-        if "worst" in row:
-            name, error = row["worst"]
-            shipped = ", ".join(f"{value:.1e}" for value in row.get("shipped", {}).values())
-            yield [row["model"], row["precision"], row["batch"], f"{error:.1e} ({name})", shipped]
+        worst = "{1:.1e} ({0})".format(*row["worst"]) if "worst" in row else ""
+        shipped = ", ".join(f"{value:.1e}" for value in row.get("shipped", {}).values())
+        if worst or shipped:
+            yield [row["model"], row["precision"], row["batch"], worst, shipped]
 
 
 def medians(folder: Path) -> Dict[Any, Dict[str, float]]:
