@@ -1,7 +1,7 @@
 """run.py bench: how fast a plan runs, in trtexec's figures, and with --profile and --layers where the time goes.
 
     --config FILE ─> build ─┐
-    --plan P ───────────────┴> runner ─> latency ─> profile by layer ─> what the engine's layers are made of
+    --plan P ───────────────┴> runner ─> latency, in each load ─> profile by layer ─> what its layers are made of
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ SHOWN_ROWS = 20
 SHOWN_NAMES = 4
 SHOWN_TACTIC = 40
 """What fits on a line; --all and --json have the rest."""
+
+
+Latencies = Sequence[Any]  # engine.latency.Latency, one a load
 
 
 class Inside(NamedTuple):
@@ -49,8 +52,11 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
     verification.add_input_argument(parser)
     add("--batch", type=whole(1), metavar="N", help="images an inference; default: what the plan is tuned for")
     add("--warm-up", "--warmUp", type=from_zero, default=200.0, metavar="MS", help="milliseconds not counted (200)")
-    add("--duration", type=from_zero, default=3.0, metavar="S", help="measure at least so many seconds (3)")
-    add("--iterations", type=whole(1), default=10, metavar="N", help="and at least so many inferences (10)")
+    add("--loads", type=whole(1), default=3, metavar="N",
+        help="load the engine so often and report the middle one (3): its memory lies elsewhere each time, which alone "
+             "makes it some percent faster or slower")  # fmt: skip
+    add("--duration", type=from_zero, default=3.0, metavar="S", help="measure at least so many seconds in all (3)")
+    add("--iterations", type=whole(1), default=10, metavar="N", help="and at least so many inferences a load (10)")
     add("--in-flight", type=whole(1), default=2, metavar="N", help="inferences under way at once (2); 1 waits for each")
     add("--no-graph", dest="graph", action="store_false", help="launch kernel by kernel, without a CUDA graph")
     add("--useCudaGraph", dest="graph", action="store_true", default=True, help=argparse.SUPPRESS)
@@ -75,6 +81,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         UsageError: no GPU or no binding here, or options that do not go together.
     """
     from engine.devices import open_device
+    from engine.latency import measure
     from engine.runner import Runner
 
     options.profile = options.profile or options.export_profile is not None
@@ -84,13 +91,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
         facts = device.facts()
         console.line("gpu", facts.line())
         subject = built(options, console) if options.config else from_plan(options, console, facts)
-        with Runner(subject.tensorrt, subject.plan, device) as runner:
-            inputs, title = _inputs(options, subject, runner)
-            latency = _measure(options, console, subject, runner, inputs)
-            inside = _inside(options, subject, runner, inputs)
-    _print(options, console, inside)
-    _write(options, inside, {"gpu": facts._asdict(), "binding": device.binding, **subject.as_json(), "input": title,
-                             **latency.as_json()})  # fmt: skip
+        latencies = []
+        for load in range(1, options.loads + 1):
+            with Runner(subject.tensorrt, subject.plan, device) as runner:
+                inputs, title = _inputs(options, subject, runner)
+                latencies.append(measure(runner, inputs, _latency_options(options)))
+                if load == options.loads:
+                    inside = _inside(options, subject, runner, inputs)
+    _print_latency(console, latencies, [*subject.conditions(), device.binding])
+    _print_inside(options, console, inside)
+    about = {"gpu": facts._asdict(), "binding": device.binding, **subject.as_json(), "input": title}
+    _write(options, inside, {**about, **_described(latencies)})
     return 0
 
 
@@ -136,22 +147,32 @@ def _check_batch(batch: int, tensor: Any) -> None:
         raise UsageError(f"--batch {batch}: the plan takes {takes}; with --config a plan is built for the batch given")
 
 
-def _measure(options: argparse.Namespace, console: Console, subject: Subject, runner: Any, inputs: Any) -> Any:
-    """The latency, printed with all that changes it."""
-    from engine.latency import measure
-
-    latency = measure(runner, inputs, _latency_options(options))
-    console.line("measured", ", ".join([*subject.conditions(), *latency.conditions(), runner.device.binding]))
-    for line in latency.lines():
-        console.line("bench", line)
-    return latency
-
-
 def _latency_options(options: argparse.Namespace) -> Any:
+    """Of one load."""
     from engine.latency import LatencyOptions
 
-    return LatencyOptions(options.warm_up / 1e3, options.duration, options.iterations, options.graph,
+    return LatencyOptions(options.warm_up / 1e3, options.duration / options.loads, options.iterations, options.graph,
                           options.transfers, options.in_flight)  # fmt: skip
+
+
+def _print_latency(console: Console, latencies: Latencies, about: Sequence[str]) -> None:
+    """The middle load's figures, with all that changes them."""
+    from engine.latency import middle
+
+    latency = middle(latencies)
+    console.line("measured", ", ".join([*about, *latency.conditions()]))
+    if len(latencies) > 1:
+        medians = sorted(each.median for each in latencies)
+        console.line("loads", f"the middle one of {len(medians)}: medians {medians[0]:.4g} to {medians[-1]:.4g} ms")
+    for line in latency.lines():
+        console.line("bench", line)
+
+
+def _described(latencies: Latencies) -> Dict[str, Any]:
+    """The middle load's figures as JSON, and the median of each."""
+    from engine.latency import middle
+
+    return {**middle(latencies).as_json(), "medians_of_loads": [round(each.median, 5) for each in latencies]}
 
 
 def _inside(options: argparse.Namespace, subject: Subject, runner: Any, inputs: Mapping[str, Any]) -> Inside:
@@ -166,7 +187,7 @@ def _inside(options: argparse.Namespace, subject: Subject, runner: Any, inputs: 
     return Inside(profiled, document, layers, join(layers, subject.layer_names))
 
 
-def _print(options: argparse.Namespace, console: Console, inside: Inside) -> None:
+def _print_inside(options: argparse.Namespace, console: Console, inside: Inside) -> None:
     shown = None if options.all else SHOWN_ROWS
     if inside.profile is not None:
         rows = _profile_rows(inside)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -70,6 +70,11 @@ class Latency(NamedTuple):
         return self.host_to_device + self.compute + self.device_to_host
 
     @property
+    def median(self) -> float:
+        """Milliseconds of an inference, copies included."""
+        return float(np.median(self.total))
+
+    @property
     def queries_per_second(self) -> float:
         return len(self.compute) / self.wall
 
@@ -114,6 +119,11 @@ def summary(values: np.ndarray) -> Dict[str, float]:
     figures = {"min": values.min(), "max": values.max(), "mean": values.mean(), "median": np.median(values)}
     figures.update({f"percentile({p}%)": np.percentile(values, p) for p in PERCENTILES})
     return {name: round(float(value), 5) for name, value in figures.items()}
+
+
+def middle(latencies: Sequence[Latency]) -> Latency:
+    """The one whose median is in the middle, of an even number the slower one."""
+    return sorted(latencies, key=lambda each: each.median)[len(latencies) // 2]
 
 
 def measure(runner: Runner, inputs: Mapping[str, np.ndarray], options: LatencyOptions) -> Latency:

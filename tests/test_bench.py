@@ -52,9 +52,9 @@ def test_trtexecs_names_are_ours():
 
 def test_options_become_those_of_the_measurement():
     options = parsed("--plan", "p", "--warm-up", "50", "--duration", "1.5", "--iterations", "7", "--no-graph",
-                     "--in-flight", "1")  # fmt: skip
+                     "--in-flight", "1", "--loads", "1")  # fmt: skip
     assert bench._latency_options(options) == (0.05, 1.5, 7, False, True, 1)
-    assert bench._latency_options(parsed("--plan", "p")) == (0.2, 3.0, 10, True, True, 2)
+    assert bench._latency_options(parsed("--plan", "p")) == (0.2, 1.0, 10, True, True, 2)  # 3 s over 3 loads
 
 
 @pytest.mark.parametrize(
@@ -243,10 +243,10 @@ def test_what_does_not_fit_is_counted(capsys):
     many = [EngineLayer(f"fc{k} + relu{k}") for k in range(30)]
     names = [f"{kind}{k}" for k in range(30) for kind in ("fc", "relu")]
     inside = bench.Inside(None, {"Layers": []}, many, join(many, names))
-    bench._print(parsed("--plan", "p", "--layers"), Console(), inside)
+    bench._print_inside(parsed("--plan", "p", "--layers"), Console(), inside)
     out = capsys.readouterr().out
     assert out.startswith("the engine's 30 layers; 10 more with --all\n") and len(out.splitlines()) == 22
-    bench._print(parsed("--plan", "p", "--layers", "--all"), Console(), inside)
+    bench._print_inside(parsed("--plan", "p", "--layers", "--all"), Console(), inside)
     assert len(capsys.readouterr().out.splitlines()) == 32
     whole = EngineLayer("{ForeignNode[fc0...relu2]}")
     assert bench._layer_rows(bench.Inside(None, {}, [whole], join([whole], names)))[0][-1] == (
@@ -255,7 +255,7 @@ def test_what_does_not_fit_is_counted(capsys):
 
 
 def test_layers_of_ours_that_are_gone_are_printed(capsys):
-    bench._print(parsed("--plan", "p", "--profile", "--layers"), Console(), INSIDE)
+    bench._print_inside(parsed("--plan", "p", "--profile", "--layers"), Console(), INSIDE)
     out = capsys.readouterr().out
     assert "profile of 2 inferences, 1 ms in 4 layers" in out
     assert out.splitlines()[-1] == "vanished  folded away or without work: flat"
@@ -276,7 +276,7 @@ def test_the_files_are_ours_and_trtexecs(tmp_path):
 def test_without_profile_and_layers_there_is_nothing_of_them(tmp_path, capsys):
     nothing = bench.Inside(None, None, [], join([], ["conv"]))
     options = parsed("--plan", "p", "--json", str(tmp_path / "x.json"))
-    bench._print(options, Console(), nothing)
+    bench._print_inside(options, Console(), nothing)
     bench._write(options, nothing, {})
     written = json.loads((tmp_path / "x.json").read_text())
     assert written == {"profile": None, "layers": None, "vanished": None} and capsys.readouterr().out == ""
@@ -317,17 +317,20 @@ def test_the_whole_command_on_a_config(bench_here, options, tmp_path, capsys):
     options()  # writes it
     report = tmp_path / "report.json"
     words = ["--config", config, "--backend", "tensorrt_rtx", "--batch", "4", "--profile", "--layers"]
-    code, device, (runner,) = bench_here(4, *words, "--json", str(report))
+    code, device, (*_, runner) = bench_here(4, *words, "--json", str(report))
     out = capsys.readouterr().out
     assert code == 0 and device.held == 0 and runner.fed["image"].shape == (4, 2, 7, 9)
     measured = next(line for line in out.splitlines() if line.startswith("measured"))
     assert "TensorRT-RTX" in measured and measured.endswith(
-        "fp32, TF32 off, batch 4, CUDA graph, copies in and out from pinned memory, 2 in flight, memory"
+        "fp32, TF32 off, memory, batch 4, CUDA graph, copies in and out from pinned memory, 2 in flight"
     )
+    assert "loads     the middle one of 3: medians " in out
     assert "bench     Throughput: " in out and "images/s at batch 4" in out
     assert "profile of 3 inferences, 0.4 ms in 2 layers" in out and "the engine's 2 layers" in out
     assert runner.context.profiler is None
     written = json.loads(report.read_text())
+    medians = written["medians_of_loads"]
+    assert len(medians) == 3 and sorted(medians)[1] == written["latency"]["median"]
     assert written["batch"] == 4 and written["count"] == 3 and written["gpu"]["name"] == "memory"
     assert written["input"] == "random numbers of seed 0" and written["precision"] == "fp32"
     assert [row["our_layers"] for row in written["layers"]] == [["conv", "bn", "relu"], ["fc"]]
@@ -342,7 +345,7 @@ def test_an_engine_without_its_weights_is_not_built(bench_here, options, tmp_pat
 
 
 def test_the_whole_command_on_a_plan(bench_here, plan, capsys):
-    code, device, (runner,) = bench_here(4, "--plan", str(plan), "--no-graph", "--no-transfers")
+    code, device, _ = bench_here(4, "--plan", str(plan), "--no-graph", "--no-transfers", "--loads", "1")
     lines = capsys.readouterr().out.splitlines()
     assert code == 0 and device.held == 0 and device.calls == ["in", "run"] + ["run"] * 4
     assert [line.split()[0] for line in lines] == ["gpu", "plan", "measured"] + ["bench"] * 8
