@@ -29,6 +29,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         # whoever read our output, `head` perhaps, has seen enough; at its exit Python would flush, and fail, once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except ModuleNotFoundError as missing:
+        cure = "see Install in README.md: pip install -e '.[all]'"
+        print(f"error: the Python package '{missing.name}' is missing here; {cure}", file=sys.stderr)
+        return 2
     return code
 
 

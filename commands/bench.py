@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
-from commands import build_arguments, verification
+from commands import build_arguments, engines, verification
 from commands.argument_types import from_zero, whole
 from commands.bench_subject import Subject, built, from_plan
 from commands.console import Console
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         subject = built(options, console) if options.config else from_plan(options, console, facts)
         latencies = []
         for load in range(1, options.loads + 1):
-            with Runner(subject.tensorrt, subject.plan, device) as runner:
+            with Runner(subject.tensorrt, subject.plan, device, subject.dla_core) as runner:
                 inputs, title = _inputs(options, subject, runner)
                 latencies.append(measure(runner, inputs, _latency_options(options)))
                 if load == options.loads:
@@ -106,7 +106,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """What cannot work is refused before the build: no GPU, no weights, a directory that cannot be written."""
+    """What cannot work is refused before the build: no GPU, no weights, a directory that cannot be written.
+
+    So is what a plan that is there would ignore; `--set` changes the config that says what it is fed with.
+    """
     from engine.atomic_file import check_writable
     from engine.tensorrt_api import gpu_count
 
@@ -115,8 +118,11 @@ def _check(options: argparse.Namespace) -> None:
             "run.py bench: no GPU answers here, and only a GPU can be measured; run it where an NVIDIA driver is, for "
             "example on the device with --plan"
         )
-    if options.strip_weights:
-        raise UsageError("--strip-weights: an engine without its weights cannot be run; leave it out")
+    if options.plan:
+        engines.refuse_build_options(options, "the plan is built already")
+        if options.sample:
+            raise UsageError("--sample: the plan is built already, and no checkpoint is read")
+    build_arguments.refuse_stripped(options)
     for path in filter(None, (options.json, options.export_profile, options.export_layers)):
         check_writable(path.parent)
 

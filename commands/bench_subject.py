@@ -10,7 +10,6 @@ from commands import build_arguments
 from commands.configs import load_graph, shown
 from commands.console import Console
 from commands.stages import in_precision, prepare, read_config
-from spec.errors import UsageError
 
 
 class Subject(NamedTuple):
@@ -21,6 +20,7 @@ class Subject(NamedTuple):
         graph: our description, whose layers the engine's are joined to; None where the plan's config is not here.
         precision: as a config writes it; None if unknown.
         title: where the plan is from.
+        dla_core: the DLA that the plan was built for, if it was.
     """
 
     tensorrt: Any  # engine.tensorrt_api.TensorRT
@@ -28,6 +28,7 @@ class Subject(NamedTuple):
     graph: Optional[Any]  # spec.graph.Graph
     precision: Any
     title: str
+    dla_core: Optional[int] = None
 
     @property
     def layer_names(self) -> List[str]:
@@ -72,7 +73,7 @@ def built(options: argparse.Namespace, console: Console) -> Subject:
             plan = build_plan(in_precision(prepared), plan_options, progress)
         found.append(f"{memoryview(plan).nbytes / 1e6:,.1f} MB")
     precision = model.precision.as_written()
-    return Subject(prepared.definition.tensorrt, plan, as_written, precision, str(model.path))
+    return Subject(prepared.definition.tensorrt, plan, as_written, precision, str(model.path), plan_options.dla_core)
 
 
 def _batch_overrides(graph: Any, batch: Optional[int]) -> Sequence[str]:
@@ -84,18 +85,17 @@ def _batch_overrides(graph: Any, batch: Optional[int]) -> Sequence[str]:
 
 def from_plan(options: argparse.Namespace, console: Console, facts: Any) -> Subject:
     """A plan that fits what is here; raises PlanError where it does not, UsageError for one without its weights."""
-    from engine.plan_check import check_plan, read_manifest
+    from engine.plan_check import check_plan, dla_core_of, read_manifest, require_weights
     from engine.tensorrt_api import load
 
     backend = options.backend if options.backend != "auto" else read_manifest(options.plan)["tensorrt"]["name"]
     tensorrt = load(backend)
     manifest = check_plan(options.plan, tensorrt, facts)
-    if (manifest.get("options") or {}).get("strip_weights") and "refitted" not in manifest:
-        raise UsageError(f"{options.plan}: was built with --strip-weights; put weights in with `run.py refit` first")
+    require_weights(options.plan, manifest)
     plan = options.plan.read_bytes()
     graph, where = _graph_of(manifest, options.set)
     console.line("plan", f"{shown(options.plan)}: {len(plan) / 1e6:,.1f} MB; {where}")
-    return Subject(tensorrt, plan, graph, manifest.get("precision"), str(options.plan))
+    return Subject(tensorrt, plan, graph, manifest.get("precision"), str(options.plan), dla_core_of(manifest))
 
 
 def _graph_of(manifest: Dict[str, Any], overrides: Sequence[str]) -> Tuple[Optional[Any], str]:

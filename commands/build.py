@@ -13,16 +13,9 @@ from typing import Any, Dict
 
 from commands import build_arguments, device_build, verification
 from commands.configs import shown
-from commands.console import Console
-from commands.stages import (
-    Prepared,
-    add_config_arguments,
-    in_precision,
-    precision_of,
-    prepare,
-    read_config,
-    tensor_names,
-)
+from commands.console import UNPROVEN, Console
+from commands.defining import precision_of
+from commands.stages import Prepared, add_config_arguments, in_precision, prepare, read_config, tensor_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +42,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     for directory in (output,) + ((options.json.parent,) if options.json else ()):
         atomic_file.check_writable(directory)
     prepared = prepare(options, console, model, graph)
-    _check_options(options, prepared)
+    plan_options = _checked_options(options, prepared)
     summary: Dict[str, Any] = {"model": model.name, "seconds": console.seconds}
     proof = verification.Proof("not verified: a dry run", None)
     if options.dry_run:
@@ -57,59 +50,69 @@ def run(options: argparse.Namespace, console: Console) -> int:
     else:
         proof = verification.prove(options, console, prepared)
         if proof.passed:
-            summary.update(_plan(options, console, prepared, proof, output))
+            summary.update(_plan(options, console, prepared, plan_options, proof, output))
     proof.print(console)
     if proof.comparison is not None and model.precision.words != ("fp32",):
         words = " and ".join(model.precision.words)
         console.line("verify", f"compared in fp32; the plan computes in {words}: see `run.py precisions`")
+    if proof.comparison is None:
+        console.passed = "DEFINED, NOT COMPARED" if options.dry_run else UNPROVEN
     if options.json:
         atomic_file.write_whole(options.json, atomic_file.json_bytes({**summary, "verification": proof.as_json()}))
     return 0 if proof.passed else 1
 
 
-def _check_options(options: argparse.Namespace, prepared: Prepared) -> None:
-    """What this TensorRT lacks is refused before the proof takes its seconds."""
+def _checked_options(options: argparse.Namespace, prepared: Prepared) -> Any:
+    """The PlanOptions; what this TensorRT lacks is refused before the proof takes its seconds."""
     from engine.build_options import apply_options
-    from engine.refit import require_gpu
+    from engine.refit_table import refit_option
+    from engine.tensorrt_api import require_gpu
 
     tensorrt, trt_builder = prepared.definition.tensorrt, prepared.definition.trt_builder
     plan_options = build_arguments.plan_options(options, tensorrt)
-    if plan_options.refit or plan_options.strip_weights:
-        require_gpu(tensorrt, "--refit" if plan_options.refit else "--strip-weights")
+    if refit_option(plan_options):
+        require_gpu(tensorrt, refit_option(plan_options))
     apply_options(tensorrt, trt_builder.create_builder_config(), plan_options)
     precision_of(prepared.model, prepared.graph, tensorrt)
+    return plan_options
 
 
 def _plan(
-    options: argparse.Namespace, console: Console, prepared: Prepared, proof: verification.Proof, output: Path
+    options: argparse.Namespace,
+    console: Console,
+    prepared: Prepared,
+    plan_options: Any,
+    proof: verification.Proof,
+    output: Path,
 ) -> Dict[str, Any]:
     from commands.progress import shown_progress
     from engine import manifest
     from engine.atomic_file import json_bytes
     from engine.plan import build_plan
-    from engine.refit_table import refit_table
+    from engine.refit_table import refit_option, refit_table
 
     with console.stage("build") as found:
         with shown_progress(console) as progress:
-            plan_options = build_arguments.plan_options(options, prepared.definition.tensorrt)
             definition = in_precision(prepared)
             plan = build_plan(definition, plan_options, progress)
         found.append(f"{memoryview(plan).nbytes / 1e6:,.1f} MB")
     with console.stage("write") as found:
         path = output / f"{prepared.model.name}.plan"
         ledger = json_bytes([row._asdict() for row in prepared.weights.ledger])
-        about = _manifest(options, console, prepared, proof)
-        if options.refit or options.strip_weights:  # a stripped plan is filled by a refit
+        about = _manifest(options, console, prepared, plan_options, proof)
+        if refit_option(plan_options):
             about["refit"] = refit_table(definition, tensor_names(prepared.weights))
         written = manifest.write_plan(path, plan, about, ledger)
         found.append(f"{shown(path)} and {path.name}.json, sha256 {written['plan']['sha256'][:12]}")
+    device_build.say_what_is_left(console, path, written)
     return written
 
 
 def _manifest(
-    options: argparse.Namespace, console: Console, prepared: Prepared, proof: verification.Proof
+    options: argparse.Namespace, console: Console, prepared: Prepared, plan_options: Any, proof: verification.Proof
 ) -> Dict[str, Any]:
     from engine import manifest, plan_check
+    from engine.build_options import describe_options
 
     model, graph, tensorrt = prepared.model, prepared.graph, prepared.definition.tensorrt
     return {
@@ -117,7 +120,7 @@ def _manifest(
         "tensorrt": {"name": tensorrt.name, "version": tensorrt.version},
         "gpu": plan_check.gpu_entry(plan_check.gpu_here()),
         "compute_capabilities": build_arguments.compute_capabilities(options) or "default",
-        "options": build_arguments.described_options(options, tensorrt),
+        "options": describe_options(plan_options),
         "precision": model.precision.as_written(),
         "inputs": manifest.describe_tensors(graph, [*graph.inputs]),
         "outputs": manifest.describe_tensors(graph, graph.outputs),
@@ -137,7 +140,7 @@ def origins(options: argparse.Namespace, prepared: Prepared) -> Dict[str, Any]:
     return {
         "config": {"file": str(model.path), "sha256": sha256_of_file(model.path), "set": options.set},
         "checkpoint": {"path": str(checkpoint.path), "format": checkpoint.format, "sha256": files},
-        "ranges": sha256_of_files([model.beside(model.ranges)]) if model.ranges else None,
+        "ranges": sha256_of_files([model.ranges_path]) if model.ranges_path else None,
     }
 
 

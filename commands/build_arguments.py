@@ -53,9 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def runnable_options(options: argparse.Namespace, tensorrt: Any) -> Any:
     """`plan_options` for an engine that is to be run; raises UsageError where it would have no weights."""
+    refuse_stripped(options)
+    return plan_options(options, tensorrt)
+
+
+def refuse_stripped(options: argparse.Namespace) -> None:
+    """Raises UsageError where an engine that is to be run would have no weights."""
     if options.strip_weights:
         raise UsageError("--strip-weights: an engine without its weights cannot be run; leave it out")
-    return plan_options(options, tensorrt)
 
 
 def plan_options(options: argparse.Namespace, tensorrt: Any) -> Any:
@@ -78,13 +83,6 @@ def plan_options(options: argparse.Namespace, tensorrt: Any) -> Any:
     if capabilities == options.target:
         return PlanOptions(**given, targets=capabilities)
     return _for_jetson(options.target[0], PlanOptions(**given), options.precision, tensorrt)
-
-
-def described_options(options: argparse.Namespace, tensorrt: Any) -> Dict[str, Any]:
-    """The options that were given, as JSON for a manifest."""
-    from engine.build_options import describe_options
-
-    return describe_options(plan_options(options, tensorrt))
 
 
 def compute_capabilities(options: argparse.Namespace) -> List[str]:
@@ -113,10 +111,8 @@ def _for_jetson(word: str, plan: Any, precision: Any, tensorrt: Any) -> Any:
 def _gpu_name() -> str:
     from engine.devices import open_device
 
-    device = open_device()
-    name = device.facts().name
-    device.close()
-    return name
+    with open_device() as device:
+        return device.facts().name
 
 
 def _bytes(text: str) -> int:

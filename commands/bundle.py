@@ -14,7 +14,8 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 from commands import verification
 from commands.configs import shown
 from commands.console import Console
-from commands.stages import Prepared, add_config_arguments, precision_of, prepare, read_config
+from commands.defining import precision_of
+from commands.stages import Prepared, add_config_arguments, prepare, read_config
 from spec.errors import ConfigError, MissingFramework, UsageError, VerificationError
 
 
@@ -73,6 +74,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if options.zip:
             bundle.write_zip(_zip_of(output), output)
             found.append(shown(_zip_of(output)))
+    if not options.zip and _zip_of(output).exists():
+        console.line("zip", f"{shown(_zip_of(output))} is of an older bundle; --zip writes it anew")
     if reference.activations is None:
         console.line("verify", f"the bundle records nothing, so the device cannot compare: {reference.without}")
     return 0
@@ -89,10 +92,9 @@ def _reference(options: argparse.Namespace, console: Console, prepared: Prepared
     if prepared.model.reference is None:
         return Reference(None, "the config names no `reference`")
     try:
-        activations = verification.reference_activations(options, console, prepared)
+        activations, loud = verification.activations_and_louder(options, console, prepared)
     except MissingFramework as missing:
         return Reference(None, str(missing))
-    loud = verification.loud_activations(options, console, prepared, activations)
     _compare(console, prepared, activations, loud)
     return Reference(activations, "")
 
@@ -166,7 +168,7 @@ def _files(prepared: Prepared, stored: Stored, reference: Reference) -> Dict[str
         **bundle.device_files(),
     }
     if uses_ranges:
-        files[bundle_manifest.RANGES] = prepared.model.beside(prepared.model.ranges).read_bytes()
+        files[bundle_manifest.RANGES] = prepared.model.ranges_path.read_bytes()
     if reference.activations is not None:
         files[bundle_manifest.SAMPLES] = _samples(prepared, stored, reference.activations, files)
     return files

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Prints what the manifest says, then the verdict; raises PlanError where the plan does not fit."""
-    from engine.plan_check import check_plan, gpu_here, read_manifest
+    from engine.plan_check import check_plan, gpu_here, lacks_weights, read_manifest
 
     manifest = read_manifest(options.plan)
     _print(console, options.plan, manifest)
@@ -33,7 +33,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     tensorrt = _nearest_tensorrt(manifest["tensorrt"]["name"])
     check_plan(options.plan, tensorrt, facts, options.precision)
     place = f"{facts.name}" if facts else "a machine without a GPU, so not compared with one"
-    console.line("check", f"PASSED: whole, and fits {tensorrt.title} on {place}")
+    whole = "whole but for its weights" if lacks_weights(manifest) else "whole"
+    console.line("check", f"PASSED: {whole}, and fits {tensorrt.title} on {place}")
     return 0
 
 
@@ -48,7 +49,8 @@ def _nearest_tensorrt(name: str) -> Any:
 
 
 def _print(console: Console, path: Path, manifest: Dict[str, Any]) -> None:
-    from engine.plan_check import built_by
+    from engine.plan_check import built_by, lacks_weights
+    from engine.refit_table import refit_command
 
     plan, config, proof = manifest["plan"], manifest.get("config") or {}, manifest.get("verification") or {}
     console.line("plan", f"{shown(path)}: {plan['bytes']:,} bytes, sha256 {plan['sha256'][:12]}")
@@ -56,6 +58,8 @@ def _print(console: Console, path: Path, manifest: Dict[str, Any]) -> None:
     console.line("from", f"{config.get('file', 'an unnamed config')}, with `{manifest.get('command', 'unknown')}`")
     inputs, outputs = (", ".join(_described(manifest.get(key) or [])) for key in ("inputs", "outputs"))
     console.line("tensors", f"{inputs} -> {outputs}")
+    if lacks_weights(manifest):
+        console.line("weights", f"left out by --strip-weights; put them in: `{refit_command(path, manifest)}`")
     if proof:
         agreed = f"agreed with {proof.get('reference')}" if proof.get("passed") else proof.get("not_verified")
         console.line("proof", str(agreed))

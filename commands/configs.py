@@ -24,8 +24,10 @@ def find_config(word: str) -> Path:
     for path in (Path(word), CONFIGS / word, CONFIGS / f"{word}.yaml"):
         if os.path.isfile(path):  # Path.is_file raises where a name is too long or a directory is closed
             return path
+    if os.path.isdir(word):
+        raise UsageError(f"--config {word}: is a folder; wanted a YAML file, or for the main job a bundle's folder")
     known = sorted(path.name for path in CONFIGS.glob("*.yaml"))
-    hint = did_you_mean(Path(word).name, known) or f"; in {CONFIGS.name}/: {', '.join(known)}"
+    hint = did_you_mean(Path(word).name, known) or (f"; in {CONFIGS.name}/: {', '.join(known)}" if known else "")
     raise UsageError(f"--config {word}: no such file{hint}")
 
 

@@ -15,6 +15,10 @@ LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEB
 """Of log lines by verbosity, the number of -v less that of -q."""
 
 
+UNPROVEN = "BUILT, NOT COMPARED"
+"""The verdict of a plan that nothing was compared for."""
+
+
 class Console:
     """Standard output for results, standard error for problems; times every stage on the way.
 
@@ -24,7 +28,7 @@ class Console:
     """
 
     def __init__(self, verbosity: int = 0) -> None:
-        self.verbosity, self.interrupted = verbosity, False
+        self.verbosity, self.interrupted, self.passed = verbosity, False, "PASSED"
         self.seconds: Dict[str, float] = {}
         level = LEVELS[min(max(verbosity, -1), 2)]
         logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
@@ -86,9 +90,9 @@ class Console:
             print(f"error: {problem}", file=sys.stderr)
 
     def verdict(self, code: int, seconds: float, command: str) -> None:
-        """The last line: PASSED or FAILED, how long, which command."""
+        """The last line: FAILED, or that it passed and what, how long, which command."""
         sys.stderr.flush()
-        print(f"{'FAILED' if code else 'PASSED'} | Runtime: {seconds:.1f} s | Command: {command}", flush=True)
+        print(f"{'FAILED' if code else self.passed} | Runtime: {seconds:.1f} s | Command: {command}", flush=True)
 
     def rich(self) -> Any:
         """Rich's console, made when first needed."""

@@ -1,6 +1,6 @@
 """A bundle's folder -> a plan, on the machine that will run it: checked, built, compared with what was recorded.
 
-    manifest ─> TensorRT, memory, disk ─> model.yaml, weights ─> every layer in fp32 ─> plan ─> its outputs ─> out/
+    manifest ─> TensorRT ─> model.yaml, weights ─> memory, disk ─> every layer in fp32 ─> plan ─> its outputs ─> out/
 
 `run.py --config BUNDLE` in a clone, `python3 run.py` in the bundle. On a GPU the layers come from an engine with all of
 them marked, the outputs from the plan as it ships; without one TensorRT's layers are read back and run on the CPU.
@@ -12,16 +12,17 @@ import argparse
 import importlib.util
 import shlex
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Sequence, Tuple
 
 from commands import build_arguments
 from commands.argument_types import from_zero
-from commands.console import Console
+from commands.console import UNPROVEN, Console
 from commands.device_stages import (
     Machine,
     Network,
     build,
     check_room,
+    compared_bytes,
     open_machine,
     prove_layers,
     prove_outputs,
@@ -92,13 +93,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
     for directory in (output,) + ((options.json.parent,) if options.json else ()):
         check_writable(directory)
     machine = open_machine(options, console, manifest["tensorrt"]["needs"])
-    check_room(console, machine, manifest["weights"]["parameters"], output, options.force_memory)
+    _check_refit(folder, machine, manifest["weights"]["dtype"])
     network = read_network(console, folder, [f"precision={options.precision}"] if options.precision else [])
+    compared = 0 if _not_verified(options, network) else compared_bytes(machine, network)
+    check_room(console, machine, manifest["weights"]["parameters"], compared, output, options.force_memory)
     if "int8" in network.model.precision.words and network.model.ranges is None:
         raise UsageError(f"{folder}: has no activation ranges, which int8 needs; make it by `bundle --precision int8`")
-    plan, proof = _proven_plan(options, console, machine, network)
+    plan, proven = _proven_plan(options, console, machine, network)
     facts = _facts(options, console, machine, network, manifest)
-    written = _write(console, output / f"{network.model.name}.plan", plan, {**facts, "verification": proof})
+    written = _write(console, output / f"{network.model.name}.plan", plan, {**facts, **proven})
     if options.json:
         write_whole(options.json, json_bytes(written))
     return 0
@@ -120,8 +123,23 @@ def _check_output(folder: Path, output: Path) -> None:
         raise UsageError(f"--output {output}: is in the bundle, whose files stay as they are; name another place")
 
 
-def _proven_plan(options: argparse.Namespace, console: Console, machine: Machine, network: Network) -> Any:
-    """(plan, what the manifest says of its proof). Nothing is built of a network whose layers differ."""
+def _check_refit(folder: Path, machine: Machine, dtype: str) -> None:
+    """Raises UsageError for a plan of exchangeable weights that cannot be built here, or that nothing could fill."""
+    from engine.refit_table import refit_option
+    from engine.tensorrt_api import require_gpu
+
+    option = refit_option(machine.options)
+    if option == "--strip-weights" and dtype == "float16":
+        raise UsageError(f"{folder}: its weights are float16, and --strip-weights alone takes no others, which no "
+                         "checkpoint holds; add --refit")  # fmt: skip
+    if option:
+        require_gpu(machine.tensorrt, option)
+
+
+def _proven_plan(
+    options: argparse.Namespace, console: Console, machine: Machine, network: Network
+) -> Tuple[Any, Dict[str, Any]]:
+    """(plan, what the manifest says of its proof and its weights). Nothing is built where layers differ."""
     from deploy.device_proof import LAYER_RTOL
     from engine.execution import run_plan
     from engine.interpreter import Interpreter
@@ -137,12 +155,20 @@ def _proven_plan(options: argparse.Namespace, console: Console, machine: Machine
         del run  # a copy of the weights, which TensorRT needs the room of
     plan = build(console, machine, definition, network.model.precision.words)
     if not why and machine.gpu is not None and not machine.options.strip_weights:
-        where = f"of the plan on {machine.gpu.name}"
-        outputs = prove_outputs(console, network, where, lambda inputs: run_plan(machine.tensorrt, plan, inputs))
+        where, core = f"of the plan on {machine.gpu.name}", machine.options.dla_core
+        outputs = prove_outputs(console, network, where, lambda inputs: run_plan(machine.tensorrt, plan, inputs, core))
         proof["outputs"] = outputs
     if why:
         console.line("verify", f"not compared with the source framework: {why}")
-    return plan, proof
+        console.passed = UNPROVEN
+    return plan, {"verification": proof, **_exchangeable(machine, definition)}
+
+
+def _exchangeable(machine: Machine, definition: Any) -> Dict[str, Any]:
+    """What a refit must find again, where the plan's weights can be exchanged; they are called `layer:role`."""
+    from engine.refit_table import refit_option, refit_table
+
+    return {"refit": refit_table(definition, {})} if refit_option(machine.options) else {}
 
 
 def _not_verified(options: argparse.Namespace, network: Network) -> str:
@@ -157,18 +183,19 @@ def _facts(
 ) -> Dict[str, Any]:
     """What the plan's manifest says beside the proof."""
     from engine.build_options import describe_options
-    from engine.manifest import describe_tensors
+    from engine.manifest import describe_tensors, sha256_of_files
     from engine.plan_check import gpu_entry
 
-    graph, tensorrt = network.graph, machine.tensorrt
+    model, graph, tensorrt = network.model, network.graph, machine.tensorrt
     return {
         "bundle": {"sha256": manifest["seal"], "made_from": manifest["made_from"]},
         "config": {"file": options.config},
+        "ranges": sha256_of_files([model.ranges_path]) if model.ranges_path else None,
         "tensorrt": {"name": tensorrt.name, "version": tensorrt.version},
         "gpu": gpu_entry(machine.gpu),
         "compute_capabilities": list(machine.options.targets) or "default",
         "options": describe_options(machine.options),
-        "precision": network.model.precision.as_written(),
+        "precision": model.precision.as_written(),
         "inputs": describe_tensors(graph, [*graph.inputs]),
         "outputs": describe_tensors(graph, graph.outputs),
         "batch": graph.batch.model_dump() if graph.batch else None,
@@ -184,7 +211,17 @@ def _write(console: Console, path: Path, plan: Any, facts: Dict[str, Any]) -> Di
         before = _state(path)
         written = write_plan(path, plan, facts)
         found.append(f"{path} and {path.name}.json, sha256 {written['plan']['sha256'][:12]}; before: {before}")
+    say_what_is_left(console, path, written)
     return written
+
+
+def say_what_is_left(console: Console, path: Path, manifest: Dict[str, Any]) -> None:
+    """The next step after a build that left the weights out."""
+    from engine.plan_check import lacks_weights
+    from engine.refit_table import refit_command
+
+    if lacks_weights(manifest):
+        console.line("next", f"put in the weights, which the plan lacks: `{refit_command(path, manifest)}`")
 
 
 def _state(path: Path) -> str:

@@ -1,6 +1,6 @@
 """The stages of a build on a device: the machine, the bundle's network, its layers, its plan, its outputs.
 
-    open_machine ─> check_room ─> read_network ─> prove_layers ─> shipped_definition ─> build ─> prove_outputs
+    open_machine ─> read_network ─> check_room ─> prove_layers ─> shipped_definition ─> build ─> prove_outputs
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Sequence,
 
 from commands import build_arguments
 from commands.console import Console
+from commands.defining import define_in_precision
 from spec.errors import AuditError
 
 PART = 8
@@ -46,16 +47,17 @@ def open_machine(options: argparse.Namespace, console: Console, needs: Sequence[
     from engine.build_options import apply_options
     from engine.network import create_builder
     from engine.tensorrt_api import load
+    from engine.timing_cache import usable_default
 
     with console.stage("machine") as found:
         tensorrt = load(options.backend)
         check_needs(needs, tensorrt.module, tensorrt.title)
         gpu = _gpu(tensorrt)
-        if gpu is not None:
-            options.timing_cache = options.timing_cache or "auto"
         plan_options = build_arguments.plan_options(options, tensorrt)
         if plan_options.workspace is None:
             plan_options = plan_options._replace(workspace=WORKSPACE)
+        if plan_options.timing_cache is None and gpu is not None:
+            plan_options = plan_options._replace(timing_cache=usable_default(tensorrt, gpu.name))
         trt_builder = create_builder(tensorrt)  # outlives its configuration
         apply_options(tensorrt, trt_builder.create_builder_config(), plan_options)
         found += [tensorrt.title, gpu.name if gpu else "no GPU: TensorRT's layers are read back and run on the CPU"]
@@ -73,15 +75,22 @@ def _gpu(tensorrt: Any) -> Any:
         return device.facts()
 
 
-def check_room(console: Console, machine: Machine, parameters: int, output: Path, force_memory: bool) -> None:
-    """Says what memory and disk there are; raises UsageError where they are too little."""
+def check_room(
+    console: Console, machine: Machine, parameters: int, layers: int, output: Path, force_memory: bool
+) -> None:
+    """Says what memory and disk there are; raises UsageError where they are too little.
+
+    Args:
+        layers: bytes of all layers' tensors where a GPU is to be asked for them.
+    """
     from deploy.device_checks import check_disk
     from deploy.device_memory import check_memory, memory_words, read_memory
 
     memory, weights = read_memory(machine.gpu), 4 * parameters
-    console.line("memory", memory_words(memory, weights, machine.options.workspace))
+    sizes = (weights, machine.options.workspace, layers)
+    console.line("memory", memory_words(memory, *sizes))
     if not force_memory:
-        check_memory(memory, weights, machine.options.workspace)
+        check_memory(memory, *sizes)
     console.line("disk", check_disk(output, weights))
 
 
@@ -153,15 +162,37 @@ def _layer_arrays(console: Console, machine: Machine, network: Network) -> Itera
     from engine.interpreter import Interpreter
     from engine.network import define
 
-    inputs = network.recording.inputs
-    definition = define(network.graph, network.arrays, machine.tensorrt)
+    graph, inputs = _at_recorded_batch(network), network.recording.inputs
+    definition = define(graph, network.arrays, machine.tensorrt)
     if machine.gpu is None:
-        return run_in_parts(Interpreter(definition.network, machine.tensorrt.module), network.graph, inputs)
-    expose(definition, "marked", network.graph.made)
+        return run_in_parts(Interpreter(definition.network, machine.tensorrt.module), graph, inputs)
+    expose(definition, "marked", graph.made)
     # where a plan runs and how its weights are packed is no matter of its layers' numbers
     plain = {"strip_weights": False, "refit": False, "dla_core": None, "gpu_fallback": False, "sparsity": False}
     options = machine.options._replace(**plain)
     return _watched(console, machine, lambda progress: run_definition(definition, inputs, options, progress)).items()
+
+
+def compared_bytes(machine: Machine, network: Network) -> int:
+    """Of all tensors that `prove_layers` has at once: all that the engine on a GPU returns, few on the CPU."""
+    from deploy.device_memory import tensor_bytes
+
+    if machine.gpu is None:
+        return 0
+    return tensor_bytes(network.graph, _recorded_batch(network))
+
+
+def _at_recorded_batch(network: Network) -> Any:
+    """The graph with the recorded batch alone: a Runner's buffers are as large as the largest that there may be."""
+    batch = network.graph.batch
+    if batch is None:
+        return network.graph
+    alone = dict.fromkeys(("min", "opt", "max"), _recorded_batch(network))
+    return network.graph._replace(batch=batch.model_copy(update=alone))
+
+
+def _recorded_batch(network: Network) -> int:
+    return len(next(iter(network.recording.inputs.values())))
 
 
 def run_in_parts(interpreter: Any, graph: Any, inputs: Mapping[str, Any], size: int = PART) -> Any:
@@ -177,18 +208,7 @@ def run_in_parts(interpreter: Any, graph: Any, inputs: Mapping[str, Any], size: 
 
 def shipped_definition(machine: Machine, network: Network) -> Any:
     """The network in the precision of the plan; raises ConfigError where ranges of int8 are missing."""
-    from engine.calibration import read_ranges
-    from engine.network import define
-    from engine.precision import plan_precision
-
-    model, graph, arrays, tensorrt = network.model, network.graph, network.arrays, machine.tensorrt
-    if model.precision.words == ("fp32",):
-        return define(graph, arrays, tensorrt)
-    place = model.place("precision")
-    layers = model.precision.of_layers([layer.name for layer in graph.layers], place)
-    ranges = read_ranges(model.beside(model.ranges)) if model.ranges else {}
-    precision = plan_precision(graph, layers, model.precision.default, ranges, tensorrt, place)
-    return define(graph, arrays, tensorrt, precision)
+    return define_in_precision(network.graph, network.arrays, network.model, machine.tensorrt)
 
 
 def build(console: Console, machine: Machine, definition: Any, words: Sequence[str]) -> Any:
@@ -210,6 +230,16 @@ def _watched(console: Console, machine: Machine, job: Callable[[Any], Any]) -> A
         return job(progress)
 
 
+def cure_of(network: Network) -> str:
+    """Where coarse numbers meet a recording made for fp32: the workstation records an image for them."""
+    words = network.model.precision.words
+    if words == ("fp32",) or not network.recording.input_title.startswith("random"):
+        return ""
+    title, word = network.recording.input_title, words[-1]
+    cure = f"make the bundle with `run.py bundle --precision {word}`"
+    return f"; recorded on {title}, which {word} rounds worse than images: {cure}"
+
+
 def prove_outputs(
     console: Console, network: Network, where: str, run: Callable[[Mapping[str, Any]], Any]
 ) -> Dict[str, Any]:
@@ -227,7 +257,7 @@ def prove_outputs(
     recording = network.recording
     with console.stage("outputs") as found:
         rows = output_rows(recording, run(recording.inputs), network.model.precision.words)
-        worst = check(rows, "output")
+        worst = check(rows, "output", cure_of(network))
         names = ", ".join(row.name for row in rows)
         found.append(f"{names} {where}: off by {worst.error:.2g} of max|r|, allowed {worst.allowed:.2g}")
     return {"on": where, "worst_output": worst.name, "worst_error": worst.error, "rtol": worst.allowed}

@@ -7,13 +7,17 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import contextmanager
+import logging
+from contextlib import ExitStack, contextmanager
 from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from commands import build_arguments
 from commands.console import Console
-from commands.stages import Prepared, precision_of
+from commands.defining import define_in_precision
+from commands.stages import Prepared, tensor_names
 from spec.errors import TensorRTError, UsageError
+
+_log = logging.getLogger(__name__)
 
 
 class Look(NamedTuple):
@@ -84,14 +88,9 @@ def refuse_precision(options: argparse.Namespace, why: str) -> None:
 
 def defined(prepared: Prepared, model: Any) -> Any:
     """The network defined anew in the precision of a ModelSpec, to be changed and built at will."""
-    from engine.network import define
-    from engine.precision import FP32
-
-    tensorrt, graph = prepared.definition.tensorrt, prepared.graph
-    is_fp32 = model.precision.words == ("fp32",)
-    return define(
-        graph, prepared.weights.arrays, tensorrt, FP32 if is_fp32 else precision_of(model, graph, tensorrt)
-    )
+    weights = prepared.weights
+    names = tensor_names(weights)
+    return define_in_precision(prepared.graph, weights.arrays, model, prepared.definition.tensorrt, names)
 
 
 def look(
@@ -143,15 +142,17 @@ def _inside(
     from engine.emulation import interpreter_of
 
     names = prepared.graph.made
-    try:
-        with opened(options, console, prepared, model, way, names, device) as run:
+    with ExitStack() as stack:
+        try:
+            run = stack.enter_context(opened(options, console, prepared, model, way, names, device))
+        except TensorRTError as error:
+            if way != "marked" or "int8" not in model.precision.words:
+                raise
+            instead = f"the definition run on the CPU, since no int8 engine can be looked into here ({error})"
+        else:
             return run(inputs), ""
-    except TensorRTError:
-        if way != "marked" or "int8" not in model.precision.words:
-            raise
-        title = prepared.definition.tensorrt.title
-        instead = f"the definition run on the CPU, since {title} builds no int8 engine that can be looked into"
-        return interpreter_of(defined(prepared, model)).run(inputs, names), instead
+    _log.warning("layers are of %s", instead)
+    return interpreter_of(defined(prepared, model)).run(inputs, names), instead
 
 
 @contextmanager
@@ -184,9 +185,10 @@ def opened_as_shipped(
     from engine.runner import Runner
 
     tensorrt = prepared.definition.tensorrt
+    plan_options = build_arguments.runnable_options(options, tensorrt)
     with shown_progress(console) as progress:
-        plan = build_plan(defined(prepared, model), build_arguments.runnable_options(options, tensorrt), progress)
-    with Runner(tensorrt, plan, device) as runner:
+        plan = build_plan(defined(prepared, model), plan_options, progress)
+    with Runner(tensorrt, plan, device, plan_options.dla_core) as runner:
         yield runner.run
 
 

@@ -146,12 +146,13 @@ def _print(console: Console, graph: Any, columns: Mapping[str, Column], whole: b
 
 
 def _write(path: Path, activations: Any, columns: Mapping[str, Column]) -> None:
-    from engine.atomic_file import json_bytes, write_whole
+    from engine.atomic_file import json_bytes, json_number, write_whole
 
     plain: Dict[str, Any] = {"reference": activations.title, "input": activations.input_title}
     plain.update(relative_l2={}, shipped_relative_l2={}, agreement={})
     for word, column in columns.items():
-        plain["relative_l2"][word], plain["shipped_relative_l2"][word] = column.layers, column.shipped
+        for key, errors in (("relative_l2", column.layers), ("shipped_relative_l2", column.shipped)):
+            plain[key][word] = {name: json_number(error) for name, error in errors.items()}
         if column.agreement is not None:
             plain["agreement"][word] = column.agreement.as_json()
     write_whole(path, json_bytes(plain))

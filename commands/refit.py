@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from commands import verification
 from commands.build import origins
@@ -33,12 +33,20 @@ class Exchange(NamedTuple):
         """sha256 of the int8 ranges that the plan was built with."""
         return list((self.manifest["ranges"] or {}).values())
 
+    @property
+    def dla_core(self) -> Optional[int]:
+        """The DLA that the plan was built for, if it was."""
+        from engine.plan_check import dla_core_of
+
+        return dla_core_of(self.manifest)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a refit."""
     add_config_arguments(parser)
     add = parser.add_argument
-    add("--plan", type=Path, required=True, metavar="FILE", help="a plan that was built with --refit, and its manifest")
+    words = "a plan that was built with --refit, or without its weights (--strip-weights), which are put in"
+    add("--plan", type=Path, required=True, metavar="FILE", help=f"{words}; its manifest lies beside it")
     add("--output", type=Path, metavar="DIR", help="where the new plan goes (default: it takes the place of the old)")
     add("--precision", choices=WORDS, help="that of the plan, where the config says another")
     add("--no-verify", action="store_true", help="without comparing with the source model; the engine is still checked")
@@ -48,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Runs the job; returns the exit code."""
     from engine import atomic_file
-    from engine.refit import require_gpu
+    from engine.tensorrt_api import require_gpu
 
     model, graph = read_config(options, console)
     output = options.output or options.plan.parent
@@ -70,7 +78,7 @@ def _match(path: Path, prepared: Prepared, console: Console) -> Exchange:
     The weights are called what the plan calls them, so the new checkpoint may name them otherwise.
     """
     from engine.plan_check import check_plan, gpu_here
-    from engine.refit_table import check_config, check_network, refit_table, table_of, tensor_names_of
+    from engine.refit_table import check_config, check_network, check_numbers, refit_table, table_of, tensor_names_of
 
     model, tensorrt = prepared.model, prepared.definition.tensorrt
     with console.stage("plan") as found:
@@ -80,6 +88,7 @@ def _match(path: Path, prepared: Prepared, console: Console) -> Exchange:
         definition = in_precision(prepared, names)
         table = refit_table(definition, names)
         check_network(path, manifest, table)
+        check_numbers(path, manifest, table)
         found.append(f"{shown(path)}: of this network, in {' and '.join(model.precision.words)}")
     return Exchange(path, manifest, definition, table)
 
@@ -97,7 +106,7 @@ def _refit(
     from engine.atomic_file import json_bytes
 
     plan, facts = _exchanged(console, exchange)
-    facts.update(engine=_checked(options, console, prepared, plan), command=options.command)
+    facts.update(engine=_checked(options, console, prepared, plan, exchange.dla_core), command=options.command)
     kept = {key: value for key, value in exchange.manifest.items() if key not in ("plan", "ledger")}
     about = {**kept, **origins(options, prepared), "verification": proof.summary(), "refit": exchange.table}
     with console.stage("write") as found:
@@ -112,7 +121,7 @@ def _warn_of_old_ranges(console: Console, prepared: Prepared, exchange: Exchange
     from engine.manifest import sha256_of_file
 
     model = prepared.model
-    if "int8" in model.precision.words and sha256_of_file(model.beside(model.ranges)) in exchange.ranges:
+    if "int8" in model.precision.words and sha256_of_file(model.ranges_path) in exchange.ranges:
         console.line("int8", f"the ranges in {model.ranges} are those of the old weights: calibrate on the new "
                      "checkpoint with `run.py calibrate`, and refit with --set ranges=FILE")  # fmt: skip
 
@@ -126,7 +135,8 @@ def _exchanged(console: Console, exchange: Exchange) -> Tuple[Any, Dict[str, Any
     content = exchange.path.read_bytes()
     with console.stage("refit") as found:
         start = time.monotonic()
-        refitted = refit_plan(exchange.definition.tensorrt, content, exchange.definition.named, unchanged)
+        definition = exchange.definition
+        refitted = refit_plan(definition.tensorrt, content, definition.named, unchanged, exchange.dla_core)
         seconds, build = time.monotonic() - start, exchange.manifest["build_seconds"]
         changed = len(exchange.table["weights"]) - len(unchanged)
         found.append(f"{refitted.count} weights set, {changed} of them with new numbers")
@@ -134,7 +144,9 @@ def _exchanged(console: Console, exchange: Exchange) -> Tuple[Any, Dict[str, Any
     return refitted.plan, {"from_sha256": exchange.manifest["plan"]["sha256"], "seconds": round(seconds, 3)}
 
 
-def _checked(options: argparse.Namespace, console: Console, prepared: Prepared, plan: Any) -> Dict[str, Any]:
+def _checked(
+    options: argparse.Namespace, console: Console, prepared: Prepared, plan: Any, dla_core: Optional[int]
+) -> Dict[str, Any]:
     """The outputs of the refitted engine beside those of the fp32 network definition on the CPU, the same input.
 
     Raises:
@@ -150,7 +162,7 @@ def _checked(options: argparse.Namespace, console: Console, prepared: Prepared, 
     with console.stage("engine") as found:
         inputs, title = make_inputs(prepared.graph, options.input or verification.default_input(prepared.model))
         wanted = Interpreter(network, tensorrt.module).run(inputs)
-        errors = errors_of(run_plan(tensorrt, plan, inputs), wanted)
+        errors = errors_of(run_plan(tensorrt, plan, inputs, dla_core), wanted)
         words = ", ".join(f"{name} off by {error:.1e} of max|r|" for name, error in errors.items())
         words += f"; allowed {allowed:g}, against the fp32 network on the CPU, {title}"
         if max(errors.values()) > allowed:

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from commands.configs import shown
 from commands.console import Console
+from commands.defining import define_in_precision
 from spec.errors import CheckpointError, UsageError
 
 
@@ -56,33 +57,16 @@ def in_precision(prepared: Prepared, names: Optional[Mapping[Tuple[str, str], st
 
     `names` are what its weights are to be called, by (layer, role), where not as in the checkpoint.
     """
-    from engine.network import define
-    from engine.precision import FP32
-
-    model, graph, definition = prepared.model, prepared.graph, prepared.definition
-    is_fp32 = model.precision.words == ("fp32",)
-    if is_fp32 and names is None:
+    model, definition = prepared.model, prepared.definition
+    if names is None and model.precision.words == ("fp32",):
         return definition
-    precision = FP32 if is_fp32 else precision_of(model, graph, definition.tensorrt)
     names = tensor_names(prepared.weights) if names is None else names
-    return define(graph, prepared.weights.arrays, definition.tensorrt, precision, names)
+    return define_in_precision(prepared.graph, prepared.weights.arrays, model, definition.tensorrt, names)
 
 
 def tensor_names(weights: Any) -> Dict[Tuple[str, str], str]:
     """What the checkpoint calls each parameter, by (layer, role)."""
     return {(row.layer, row.role): row.tensor for row in weights.ledger}
-
-
-def precision_of(model: Any, graph: Any, tensorrt: Any) -> Any:
-    """The engine.precision.Precision that the config asks for; raises ConfigError where ranges are missing."""
-    from engine.calibration import read_ranges
-    from engine.precision import plan_precision
-
-    place = model.place("precision")
-    layers = model.precision.of_layers([layer.name for layer in graph.layers], place)
-    uses_int8 = "int8" in model.precision.words
-    ranges = read_ranges(model.beside(model.ranges)) if model.ranges and uses_int8 else {}
-    return plan_precision(graph, layers, model.precision.default, ranges, tensorrt, place)
 
 
 def _described(graph: Any, names: Sequence[str]) -> List[str]:
@@ -97,7 +81,7 @@ def _write_sample(model: Any, console: Console) -> None:
     if model.sample is None:
         raise UsageError(f"{model.path}: names no sample that could write {model.weights_path}")
     if not list(model.weights_path.parent.glob(f"{model.weights_path.name}*")):
-        write_sample(model.sample, model.weights_path.parent, 0, console)
+        write_sample(model.sample, model.weights_path.parent, 0, console, model.weights_path)
 
 
 def _weights(options: argparse.Namespace, console: Console, model: Any, graph: Any) -> Any:

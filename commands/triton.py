@@ -71,8 +71,10 @@ def _serving(options: argparse.Namespace) -> Any:
 def _check_source(source: Any, graph: Any, rehearse: bool) -> None:
     """A plan is of this config, and of the TensorRT that Triton has."""
     from engine.manifest import describe_tensors
+    from engine.plan_check import require_weights
 
     manifest = source.manifest
+    require_weights(source.path, manifest)
     if manifest["tensorrt"]["name"] != "tensorrt" and not rehearse:
         raise UsageError(
             f"{source.path}: is a TensorRT-RTX plan; Triton's TensorRT backend loads plans of TensorRT only: build it "

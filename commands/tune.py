@@ -16,7 +16,7 @@ from commands import build_arguments, engines, tuned, verification
 from commands.argument_types import above_zero, whole
 from commands.console import Console
 from commands.stages import Prepared, add_config_arguments, prepare, read_config
-from spec.errors import UsageError
+from spec.errors import TransplantFailure, UsageError
 
 HIGH = {"fp16": "fp32", "int8": "fp16"}
 """What kept layers compute in, by what the others do."""
@@ -60,9 +60,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     with _searching(job, _cases(options, console, job.prepared), report) as search:
         try:
             search.run()
-        except KeyboardInterrupt:
-            report.result(search, "interrupted; the best so far")
+        except (KeyboardInterrupt, TransplantFailure) as end:
+            what = "interrupted" if isinstance(end, KeyboardInterrupt) else "a trial failed"
+            report.result(search, f"{what}; the best so far")
             report.print(search)
+            report.trials_as_json(search, complete=False)
             raise
     report.trials_as_json(search)
     report.check_reached(search)

@@ -70,16 +70,17 @@ class Report:
             f"{least:.3g}, wanted {self._options.tolerance:g} at most; try {cure}"
         )
 
-    def trials_as_json(self, search: Any) -> None:
-        """Every trial into --json."""
-        from engine.atomic_file import json_bytes, write_whole
+    def trials_as_json(self, search: Any, complete: bool = True) -> None:
+        """Every trial into --json; not complete: the search ended before it was done."""
+        from engine.atomic_file import json_bytes, json_number, write_whole
 
         options, layers = self._options, self._choice.layers
         if options.json is None:
             return
-        trials = [{"step": t.step, "kept": layers(t.kept), "error": _finite(t.error)} for t in search.trials]
+        trials = [{"step": t.step, "kept": layers(t.kept), "error": json_number(t.error)} for t in search.trials]
         best = self._choice.result(search.best.kept).as_written() if search.best else None
-        about = {"measure": options.measure, "tolerance": options.tolerance, "exhausted": search.exhausted}
+        about = {"measure": options.measure, "tolerance": options.tolerance, "complete": complete}
+        about["exhausted"] = search.exhausted
         write_whole(options.json, json_bytes({**about, "precision": best, "trials": trials}))
 
     def write(self, search: Any) -> bool:
@@ -128,7 +129,3 @@ def edited(path: Path, precision: Any) -> bytes:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     return with_value(path, text, "precision", precision).encode()
-
-
-def _finite(error: float) -> Any:
-    return error if error < float("inf") else "inf"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from commands.configs import shown
 from commands.console import Console
 from commands.stages import Prepared
-from spec.errors import MissingFramework, VerificationError
+from spec.errors import MissingFramework, UsageError, VerificationError
 
 SHOWN_ROWS = 10
 """Rows of the table printed after a passed comparison; a failed one prints as many, the worst first."""
@@ -72,21 +72,31 @@ class Proof(NamedTuple):
         """The comparison without its rows, for a manifest."""
         if self.comparison is None:
             return {"not_verified": self.without}
+        from engine.atomic_file import json_number
+
         plain: Dict[str, Any] = self.comparison.as_json()
         rows = plain.pop("rows")
-        return {**plain, "layers": len(rows), "worst_error": self.comparison.worst.worst_error}
+        return {**plain, "layers": len(rows), "worst_error": json_number(self.comparison.worst.worst_error)}
 
 
 def prove(options: argparse.Namespace, console: Console, prepared: Prepared) -> Proof:
-    """Compares with what is there; a source framework that is not installed is no failure."""
-    if options.no_verify:
-        return Proof("not verified against the source model (--no-verify)", None)
-    if prepared.model.reference is None:
-        return Proof("not verified against the source model: the config names no `reference`", None)
+    """Compares with what is there; a source framework that is not installed is no failure.
+
+    Raises:
+        UsageError: a report is asked for, and there is nothing to report.
+    """
     try:
+        if options.no_verify:
+            raise MissingFramework("--no-verify")
+        if prepared.model.reference is None:
+            raise MissingFramework("the config names no `reference`")
         return Proof("", compare(options, console, prepared))
     except MissingFramework as missing:
-        return Proof(f"not verified against the source model: {missing}", None)
+        reason = f" ({missing})" if options.no_verify else f": {missing}"
+        without = f"not verified against the source model{reason}"
+    if options.report is not None:
+        raise UsageError(f"--report {options.report}: nothing to report: {without}")
+    return Proof(without, None)
 
 
 def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -> Any:
@@ -95,8 +105,7 @@ def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -
     from verify.verification import verify
     from weights.readings import readings_of
 
-    activations = reference_activations(options, console, prepared)
-    loud = loud_activations(options, console, prepared, activations)
+    activations, loud = activations_and_louder(options, console, prepared)
     with console.stage("compare") as found:
         readings = readings_of(prepared.graph, prepared.weights)
         tolerance = Tolerance(options.atol, 1e-5 if options.rtol is None else options.rtol)
@@ -107,20 +116,31 @@ def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -
     return verification.comparison
 
 
-def loud_activations(options: argparse.Namespace, console: Console, prepared: Prepared, activations: Any) -> Any:
-    """The reference on a louder input, where layers need it to show all that they do and it can be had; else None."""
+def activations_and_louder(options: argparse.Namespace, console: Console, prepared: Prepared) -> Tuple[Any, Any]:
+    """The reference's activations; and those on a louder input, where only that shows what layers do; else None."""
+    from verify.inputs import make_inputs
+    from verify.reference import reference_activations
+    from verify.source_inputs import takes_louder
     from verify.verification import quiet_of
 
     model, graph = prepared.model, prepared.graph
-    fixed = options.input is not None or model.reference.activations is not None
-    floats = any(spec.dtype != "uint8" for spec in graph.inputs.values())
-    if fixed or not floats or not quiet_of(graph, activations):
-        return None
-    return reference_activations(argparse.Namespace(**{**vars(options), "input": "loud:0"}), console, prepared)
+    reference, activations = _reference_run(options, console, prepared)
+    fixed = options.input is not None or reference.recorded
+    if fixed or not quiet_of(graph, activations) or not takes_louder(model, graph, reference):
+        return activations, None
+    with console.stage("louder") as found:
+        loud = reference_activations(model, graph, reference, *make_inputs(graph, "loud:0"))
+        found.append(f"{loud.title} on {loud.input_title}, for layers that show there what they do")
+    return activations, loud
 
 
 def reference_activations(options: argparse.Namespace, console: Console, prepared: Prepared) -> Any:
     """What the source framework computes on the input, by our names."""
+    return _reference_run(options, console, prepared)[1]
+
+
+def _reference_run(options: argparse.Namespace, console: Console, prepared: Prepared) -> Tuple[Any, Any]:
+    """The source framework's model, opened, and what it computes on the input."""
     from engine.manifest import sha256_of_files
     from verify.inputs import make_inputs
     from verify.recorded import Recorded
@@ -139,7 +159,7 @@ def reference_activations(options: argparse.Namespace, console: Console, prepare
         if absent:
             raise VerificationError(absent)
         found.append(f"{activations.title} on {activations.input_title}: {len(activations.arrays)} tensors")
-    return activations
+    return reference, activations
 
 
 def default_input(model: Any) -> str:

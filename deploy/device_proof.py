@@ -58,8 +58,11 @@ def output_rows(recording: Recording, arrays: Mapping[str, np.ndarray], words: S
     ]
 
 
-def check(rows: Sequence[Row], of_what: str) -> Row:
+def check(rows: Sequence[Row], of_what: str, cure: str = "") -> Row:
     """The worst row of those that all passed.
+
+    Args:
+        cure: what to do where one failed.
 
     Raises:
         VerificationError: nothing was compared, or a row failed: the first bad one, and how many more.
@@ -68,8 +71,9 @@ def check(rows: Sequence[Row], of_what: str) -> Row:
         raise VerificationError(f"{of_what}: nothing was compared")
     bad = [row for row in rows if row.problem]
     if bad:
-        more = f"; {len(bad) - 1} more of {len(rows)} fail" if len(bad) > 1 else f"; the other {len(rows) - 1} agree"
-        raise VerificationError(f"FIRST BAD {of_what.upper()}: {bad[0].name}: {bad[0].problem}{more}")
+        agree = f"; the other {len(rows) - 1} agree" if len(rows) > 1 else ""
+        more = f"; {len(bad) - 1} more of {len(rows)} fail" if len(bad) > 1 else agree
+        raise VerificationError(f"FIRST BAD {of_what.upper()}: {bad[0].name}: {bad[0].problem}{more}{cure}")
     return max(rows, key=lambda row: row.error)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from deploy.pbtxt import write_text
-from deploy.triton_config import LABELS, ServingOptions, contract, differences, model_config, plan_names
+from deploy.triton_config import LABELS, Contract, ServingOptions, contract, differences, model_config, plan_names
 from engine.atomic_file import json_bytes, write_whole
 from engine.manifest import sha256_of_file
 from engine.plan_check import read_manifest
@@ -82,7 +82,7 @@ def publish(
     if 0 < keep < options.served:
         raise UsageError(f"--keep {keep}: {options.served} versions are to be served; keep as many at least")
     agreed = contract([source.manifest for source in sources])
-    message = model_config(name, agreed, sources[0].manifest.get("batch"), options)
+    message = model_config(name, agreed, options)
     try:
         with _locked(repository), _staging(repository) as staging:
             model = repository / name
@@ -128,7 +128,7 @@ def _manifests_of(version: Path) -> Dict[str, Any]:
     return manifests
 
 
-def _check_contract(model: Path, versions: Sequence[int], agreed: Dict[str, Any]) -> None:
+def _check_contract(model: Path, versions: Sequence[int], agreed: Contract) -> None:
     """Versions are interchangeable: a client must not notice a new one, and taking it away again must work."""
     if not versions:
         raise UsageError(f"{model}: is there and holds no version; remove it, or choose another --name")

@@ -1,6 +1,7 @@
 """What Triton is told of a model: its config.pbtxt, from the manifests of its plans and a few choices.
 
-    manifest(s) + ServingOptions ─> model_config ─> pbtxt.write_text
+    manifest(s) ─> contract ─┬─> model_config ─> pbtxt.write_text
+           ServingOptions ───┘
 
 A plan with a dynamic batch takes Triton's batching (`max_batch_size`, dims without the batch); any other says its dims
 whole. Field names are those of Triton's model_config.proto.
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from deploy.pbtxt import Word
-from engine.plan_check import gpu_of
+from engine.plan_check import dla_core_of, gpu_of
 from spec.errors import UsageError
 
 TYPES: Dict[str, str] = {
@@ -61,23 +62,37 @@ class ServingOptions(NamedTuple):
     labels: Optional[Path] = None
 
 
-def contract(manifests: Sequence[Mapping[str, Any]]) -> Message:
-    """What clients and all versions of a model must agree on: batching, inputs, outputs, plans by compute capability.
+class Contract(NamedTuple):
+    """What all plans and versions of a model must agree on: they have the same clients and one config.pbtxt.
+
+    Attributes:
+        fields: of config.pbtxt: batching, inputs, outputs, plans by compute capability.
+        batch: min, opt and max of the optimization profile; None for a fixed batch. Only its largest must agree.
+        dla_core: the DLA that the plans are for, if they are.
+    """
+
+    fields: Message
+    batch: Optional[Mapping[str, int]]
+    dla_core: Optional[int]
+
+
+def contract(manifests: Sequence[Mapping[str, Any]]) -> Contract:
+    """The contract of plans that are served together.
 
     Raises:
-        UsageError: plans that differ in inputs, outputs or batch, or whose GPUs do not tell them apart; or a batch that
-            Triton cannot serve.
+        UsageError: plans that differ in inputs, outputs, batch or DLA, or whose GPUs do not tell them apart; or a batch
+            that Triton cannot serve.
     """
-    first = _tensors_of(manifests[0])
+    first = _contract_of(manifests[0])
     for manifest in manifests[1:]:
-        found = differences(first, _tensors_of(manifest))
+        found = differences(first, _contract_of(manifest))
         if found:
             raise UsageError(f"plans of one model differ: {'; '.join(found)}")
     names = {} if len(manifests) == 1 else {"cc_model_filenames": _by_capability(manifests)}
-    return {**first, **names}
+    return first._replace(fields={**first.fields, **names})
 
 
-def differences(one: Message, other: Message) -> List[str]:
+def differences(one: Contract, other: Contract) -> List[str]:
     """`input 'image': TYPE_UINT8 [224, 224, 3] and TYPE_FP32 [224, 224, 3]`, for each field in which two differ."""
     ours, theirs = _flat(one), _flat(other)
     keys = list(dict.fromkeys([*ours, *theirs]))
@@ -88,28 +103,20 @@ def differences(one: Message, other: Message) -> List[str]:
     ]
 
 
-def model_config(name: str, agreed: Message, batch: Optional[Mapping[str, int]], options: ServingOptions) -> Message:
-    """The fields of config.pbtxt.
-
-    Args:
-        agreed: what `contract` returned.
-        batch: min, opt and max of the optimization profile; None for a fixed batch.
-
-    Raises:
-        UsageError: labels that do not fit the first output.
-    """
-    outputs = [dict(output) for output in agreed["output"]]
+def model_config(name: str, agreed: Contract, options: ServingOptions) -> Message:
+    """The fields of config.pbtxt; raises UsageError for labels that do not fit the first output."""
+    outputs = [dict(output) for output in agreed.fields["output"]]
     if options.labels is not None:
         _check_labels(options.labels, outputs[0])
         outputs[0]["label_filename"] = LABELS
-    config: Message = {"name": name, "platform": "tensorrt_plan", **agreed, "output": outputs}
+    config: Message = {"name": name, "platform": "tensorrt_plan", **agreed.fields, "output": outputs}
     config["version_policy"] = {"latest": {"num_versions": options.served}}
-    config["instance_group"] = [_instances(options)]
-    if batch is not None:
-        config["dynamic_batching"] = _batching(batch, options)
+    config["instance_group"] = [_instances(options, agreed.dla_core)]
+    if agreed.batch is not None:
+        config["dynamic_batching"] = _batching(agreed.batch, options)
     if options.graphs:
         config["optimization"] = {"cuda": {"graphs": True}}
-    config["model_warmup"] = _warmups(agreed["input"], batch, WARMUPS[options.warmup])
+    config["model_warmup"] = _warmups(agreed.fields["input"], agreed.batch, WARMUPS[options.warmup])
     return config
 
 
@@ -120,7 +127,7 @@ def plan_names(manifests: Sequence[Mapping[str, Any]]) -> List[str]:
     return [row["value"] for row in _by_capability(manifests)]
 
 
-def _tensors_of(manifest: Mapping[str, Any]) -> Message:
+def _contract_of(manifest: Mapping[str, Any]) -> Contract:
     batch = manifest.get("batch")
     if batch is not None and batch["min"] > 1:
         raise UsageError(
@@ -131,12 +138,18 @@ def _tensors_of(manifest: Mapping[str, Any]) -> Message:
     if fixed:
         raise UsageError(f"outputs {', '.join(fixed)}: without the batch that Triton divides; build with a fixed batch")
     sides = {field: [_tensor(row, batch) for row in manifest[f"{field}s"]] for field in ("input", "output")}
-    return {"max_batch_size": batch["max"] if batch is not None else 0, **sides}
+    fields = {"max_batch_size": batch["max"] if batch is not None else 0, **sides}
+    return Contract(fields, batch, dla_core_of(manifest))
 
 
 def _tensor(row: Mapping[str, Any], batch: Optional[Mapping[str, int]]) -> Message:
-    dims = row["shape"] if batch is None else row["shape"][1:]
-    return {"name": row["name"], "data_type": Word(TYPES[row["dtype"]]), "dims": list(dims)}
+    """Its dims without the batch; those of a tensor that is one number an image must not be empty for Triton.
+
+    Clients then see n x 1, and the reshape says that the plan has n (Triton, Model Configuration, Reshape).
+    """
+    dims = list(row["shape"] if batch is None else row["shape"][1:])
+    shape = {"dims": dims} if dims else {"dims": [1], "reshape": {"shape": []}}
+    return {"name": row["name"], "data_type": Word(TYPES[row["dtype"]]), **shape}
 
 
 def _by_capability(manifests: Sequence[Mapping[str, Any]]) -> List[Message]:
@@ -151,19 +164,29 @@ def _by_capability(manifests: Sequence[Mapping[str, Any]]) -> List[Message]:
     return [{"key": word, "value": f"model_sm{word.replace('.', '')}.plan"} for word in words]
 
 
-def _flat(agreed: Message) -> Dict[str, str]:
+def _flat(agreed: Contract) -> Dict[str, str]:
     """One line of text a field, and a tensor."""
-    lines = {"max_batch_size": str(agreed["max_batch_size"])}
+    lines = {"max_batch_size": str(agreed.fields["max_batch_size"])}
     for side in ("input", "output"):
-        lines.update({f"{side} '{row['name']}'": f"{row['data_type']} {row['dims']}" for row in agreed[side]})
-    words = sorted(row["key"] for row in agreed.get("cc_model_filenames", []))
+        lines.update({f"{side} '{row['name']}'": _words(row) for row in agreed.fields[side]})
+    words = sorted(row["key"] for row in agreed.fields.get("cc_model_filenames", []))
     lines["plans for compute capabilities"] = ", ".join(words) or "any"
+    if agreed.dla_core is not None:
+        lines["DLA core"] = str(agreed.dla_core)
     return lines
 
 
-def _instances(options: ServingOptions) -> Message:
+def _words(tensor: Message) -> str:
+    """Clients see a reshaped tensor as they see one that has these dims, but one config cannot fit both plans."""
+    reshaped = f" for {tensor['reshape']['shape']} in the plan" if "reshape" in tensor else ""
+    return f"{tensor['data_type']} {tensor['dims']}{reshaped}"
+
+
+def _instances(options: ServingOptions, dla_core: Optional[int]) -> Message:
+    """Triton's TensorRT backend runs a plan on the DLA that is the instance's secondary device, and on no other."""
     gpus = {"gpus": list(options.gpus)} if options.gpus else {}
-    return {"count": options.instances, "kind": Word("KIND_GPU"), **gpus}
+    dla = {} if dla_core is None else {"secondary_devices": [{"kind": Word("KIND_NVDLA"), "device_id": dla_core}]}
+    return {"count": options.instances, "kind": Word("KIND_GPU"), **gpus, **dla}
 
 
 def _batching(batch: Mapping[str, int], options: ServingOptions) -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -21,7 +22,13 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()
+    """A JSON document; raises ValueError for NaN and infinities, which JSON has not: see `json_number`."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+def json_number(value: float) -> Any:
+    """The number, or the word for it where JSON has no number: "inf", "-inf" or "nan"."""
+    return value if math.isfinite(value) else str(value)
 
 
 def check_writable(directory: Path) -> None:

@@ -152,6 +152,13 @@ def _member(tensorrt: TensorRT, enumeration: str, word: str, option: str) -> Any
     return members[word.lower()]
 
 
+def _version_compatible(tensorrt: TensorRT, config: Any, value: bool) -> None:
+    """TensorRT-RTX has the flag, but its packages lack the lean runtime that such a plan carries."""
+    if tensorrt.is_rtx:
+        raise UsageError(f"--version-compatible: {tensorrt.title} comes without the lean runtime such plans need")
+    config.set_flag(tensorrt.module.BuilderFlag.VERSION_COMPATIBLE)
+
+
 def _flag(name: str) -> Callable[[TensorRT, Any, Any], None]:
     return lambda tensorrt, config, value: config.set_flag(getattr(tensorrt.module.BuilderFlag, name))
 
@@ -170,7 +177,7 @@ SETTINGS: Dict[str, Setting] = {
     "hardware_compatibility": Setting(
         "--hardware-compatibility", "hardware compatibility level", _hardware_compatibility
     ),
-    "version_compatible": Setting("--version-compatible", "version compatibility", _flag("VERSION_COMPATIBLE")),
+    "version_compatible": Setting("--version-compatible", "version compatibility", _version_compatible),
     "profiling": Setting("--profiling-verbosity", "", _profiling),
     "refit": Setting("--refit", "", _flag("REFIT")),
     "strip_weights": Setting("--strip-weights", "plans without weights", _flag("STRIP_PLAN")),

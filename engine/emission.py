@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.named_weights import NamedWeights
 from engine.precision import Precision
-from engine.quantization import INT8_MAX, KERNELS, kernel_scales
+from engine.quantization import KERNELS, kernel_scales, scales_of
 from engine.tensorrt_api import TensorRT, dtype_name, trt_dtype
 from spec.errors import TensorRTError
 from spec.graph import Graph
@@ -78,7 +78,7 @@ class Emission:
         """The tensor quantized to int8 and back, once for all that read it."""
         name = f"{source}/dequantized"
         if name not in self.tensors:
-            scale = np.array([self.precision.ranges[source] / INT8_MAX or 1.0], np.float32)
+            scale = scales_of(self.precision.ranges[source])
             self.tensors[name] = self._quantize_and_back(source, self._cast(self.tensors[source]), scale, axis=None)
         return self.tensors[name]
 
@@ -88,14 +88,13 @@ class Emission:
         name = self._layer.name
         if name not in self.precision.quantized or self._layer.type not in KERNELS:
             return self.weights("kernel", kernel), None
-        constant = self.constant("kernel", kernel)
-        return self.trt.Weights(), self._quantize_and_back(f"{name}/kernel", constant, kernel_scales(kernel), axis=0)
+        constant, scales = self.constant("kernel", kernel), kernel_scales(self._arrays[name, "kernel"])
+        return self.trt.Weights(), self._quantize_and_back(f"{name}/kernel", constant, scales, axis=0)
 
     def _quantize_and_back(self, name: str, source: Any, scale: np.ndarray, axis: Any) -> Any:
         """source -> int8 -> the type of source: layers NAME/quantized and NAME/dequantized."""
-        numbers = scale if axis is not None else scale.reshape(())
-        weights = self.named.keep(f"{name}/scale", self.typed(numbers, source), self._layer.name)
-        factor = self._checked(f"{name}/scale", self.network.add_constant(numbers.shape, weights))
+        weights = self.named.keep(f"{name}/scale", self._rounded_up(scale, source), self._layer.name)
+        factor = self._checked(f"{name}/scale", self.network.add_constant(scale.shape, weights))
         typed = self.tensorrt.has("quantize with a type")
         whole, floating = ([trt_dtype(self.trt, "int8")], [source.dtype]) if typed else ([], [])
         quantize = self.network.add_quantize(source, factor, *whole)
@@ -105,6 +104,11 @@ class Emission:
         if axis is not None:
             self.setting(dequantize, axis=axis)
         return self._checked(f"{name}/dequantized", dequantize)
+
+    def _rounded_up(self, scale: np.ndarray, like: Any) -> np.ndarray:
+        """Scales in the floating type of a tensor: rounded down, a tiny one would be 0 in half, and others saturate."""
+        cast = self.typed(scale, like)
+        return np.where(cast < scale, np.nextafter(cast, cast.dtype.type(np.inf)), cast)
 
     def parameter(self, role: str, dtype: Any) -> np.ndarray:
         """A parameter of the layer, to compute with."""

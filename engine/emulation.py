@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.interpreter import Interpreter, Layer, Tensor
 from engine.interpreter.datatypes import represent
+from engine.naming import owner_of
 from engine.network import Definition
 
 HALF_WORDS = ("fp16", "int8")
@@ -44,7 +45,7 @@ def _typed(layers: Sequence[Layer], words: Mapping[str, str]) -> Iterator[Layer]
     """The layers, sorted, with half tensors where their layer is half, and casts in front of those that are."""
     made: Dict[str, Tensor] = {}  # by the name a reader knows a tensor under, the tensor as it now is
     for layer in layers:
-        half = words.get(_owner(layer.name, words)) in HALF_WORDS
+        half = words.get(owner_of(layer.name, words) or "") in HALF_WORDS
         inputs = tuple(None if tensor is None else made.get(tensor.name, tensor) for tensor in layer.inputs)
         for position, tensor in enumerate(inputs):
             if half and tensor is not None and tensor.dtype == "FLOAT":
@@ -56,13 +57,6 @@ def _typed(layers: Sequence[Layer], words: Mapping[str, str]) -> Iterator[Layer]
             outputs = tuple(each._replace(dtype="HALF") if each.dtype == "FLOAT" else each for each in outputs)
         made.update((tensor.name, tensor) for tensor in outputs)
         yield layer._replace(inputs=inputs, outputs=outputs, fields=_rounded(layer.fields) if half else layer.fields)
-
-
-def _owner(name: str, ours: Mapping[str, str]) -> str:
-    """Our layer behind a TensorRT layer: the part after a slash goes until the name is one of ours."""
-    while name not in ours and "/" in name:
-        name = name.rpartition("/")[0]
-    return name
 
 
 def _rounded(fields: SimpleNamespace) -> SimpleNamespace:

@@ -5,7 +5,7 @@ definition -> plan -> Runner -> outputs by name
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
 
@@ -25,12 +25,17 @@ def run_definition(
     Raises:
         TensorRTError: the build failed, or the inputs do not fit.
         DeviceError: CUDA reports an error.
-        UsageError: an option this TensorRT lacks, or no GPU binding is installed.
+        UsageError: an option this TensorRT lacks, no such DLA here, or no GPU binding is installed.
     """
-    return run_plan(definition.tensorrt, build_plan(definition, options, progress), inputs)
+    return run_plan(definition.tensorrt, build_plan(definition, options, progress), inputs, options.dla_core)
 
 
-def run_plan(tensorrt: TensorRT, plan: Any, inputs: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    """Runs a plan once on the first GPU; its outputs by name. Raises as `run_definition` does."""
-    with open_device() as device, Runner(tensorrt, plan, device) as runner:
+def run_plan(
+    tensorrt: TensorRT, plan: Any, inputs: Mapping[str, np.ndarray], dla_core: Optional[int] = None
+) -> Dict[str, np.ndarray]:
+    """Runs a plan once on the first GPU, with the DLA it is for, if it is; its outputs by name.
+
+    Raises as `run_definition` does.
+    """
+    with open_device() as device, Runner(tensorrt, plan, device, dla_core) as runner:
         return runner.run(inputs)

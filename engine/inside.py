@@ -85,7 +85,7 @@ def open_inside(
     """
     expose(definition, way, names)
     plan = build_plan(definition, options, progress)
-    with Runner(definition.tensorrt, plan, device) as runner:
+    with Runner(definition.tensorrt, plan, device, options.dla_core) as runner:
         yield runner.run if way == "marked" else Listening(runner, way)
 
 

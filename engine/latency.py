@@ -160,7 +160,8 @@ def _captured(runner: Runner, stack: ExitStack) -> Callable[[], None]:
     try:
         graph = runner.device.kept(runner.device.capture(runner.stream, runner.enqueue), stack)
     except DeviceError as error:
-        raise DeviceError([f"CUDA graph: {problem}; measure without one" for problem in error.problems]) from None
+        problems = [f"CUDA graph: {problem}; measure without one: --no-graph" for problem in error.problems]
+        raise DeviceError(problems) from None
     return lambda: runner.device.launch(graph, runner.stream)
 
 

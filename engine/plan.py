@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from contextlib import contextmanager
@@ -9,9 +10,12 @@ from typing import Any, Iterator, List, Optional, Sequence
 
 from engine import timing_cache
 from engine.build_options import PlanOptions, apply_options
-from engine.dla.asking import place_layers
+from engine.dla.placing import place_layers
 from engine.network import Definition
-from spec.errors import TensorRTError
+from engine.tensorrt_api import TensorRT
+from spec.errors import TensorRTError, UsageError
+
+_log = logging.getLogger(__name__)
 
 TRTEXECS_AVERAGE_TIMING = 8
 """trtexec's default of --avgTiming; TensorRT's own is 1, and one slow moment then chooses another kernel."""
@@ -49,9 +53,18 @@ def build_plan(definition: Definition, options: PlanOptions, progress: Progress)
         raise KeyboardInterrupt
     if plan is None:
         raise TensorRTError(f"{tensorrt.title} could not build '{definition.graph.name}': {words}")
-    if options.timing_cache is not None:
-        timing_cache.save(tensorrt, config, options.timing_cache)
+    _save_timing_cache(tensorrt, config, options)
     return plan
+
+
+def _save_timing_cache(tensorrt: TensorRT, config: Any, options: PlanOptions) -> None:
+    """A cache that cannot be kept is no reason to throw the plan away."""
+    if options.timing_cache is None:
+        return
+    try:
+        timing_cache.save(tensorrt, config, options.timing_cache)
+    except UsageError as error:
+        _log.warning("the plan is built, but its timing cache is not saved: %s", error)
 
 
 def configuration(definition: Definition, options: PlanOptions) -> Any:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from engine.devices import open_device
 from engine.devices.device import DeviceFacts
 from engine.manifest import sha256_of_file
+from engine.runner import new_runtime
 from engine.tensorrt_api import TensorRT, gpu_count
 from spec.errors import DeviceError, PlanError, UsageError
 
@@ -26,6 +27,7 @@ REQUIRED: Dict[str, Dict[str, type]] = {
 
 KINDS: Dict[str, type] = {
     # what these are where a manifest has them
+    "bundle": dict,
     "config": dict,
     "gpu": dict,
     "options": dict,
@@ -54,6 +56,8 @@ def check_plan(
     """
     manifest = read_manifest(path)
     problems = _foreign(path, manifest, tensorrt, facts) + _other_precision(path, manifest, precision)
+    if facts is not None and not problems:
+        problems = _no_such_dla(path, manifest, tensorrt)
     if problems:
         raise PlanError(problems)
     _mention_other_name(path, manifest, facts)
@@ -116,16 +120,33 @@ def gpu_of(manifest: Dict[str, Any]) -> Optional[Dict[str, str]]:
     return gpu if bound else None
 
 
+def dla_core_of(manifest: Mapping[str, Any]) -> Optional[int]:
+    """The DLA that a plan was built for (`--dla-core`); None for a plan of the GPU alone."""
+    core = _section(manifest, "options").get("dla_core")
+    return core if isinstance(core, int) else None
+
+
 def is_version_compatible(manifest: Dict[str, Any]) -> bool:
     """Whether newer TensorRTs may run the plan (`--version-compatible`)."""
     return bool(_section(manifest, "options").get("version_compatible"))
+
+
+def lacks_weights(manifest: Dict[str, Any]) -> bool:
+    """Whether a plan was built with --strip-weights and no refit has filled it since."""
+    return bool(_section(manifest, "options").get("strip_weights")) and "refitted" not in manifest
+
+
+def require_weights(path: Path, manifest: Dict[str, Any]) -> None:
+    """Raises UsageError for a plan that would compute nothing."""
+    if lacks_weights(manifest):
+        raise UsageError(f"{path}: was built with --strip-weights; put weights in with `run.py refit` first")
 
 
 def _parsed(path: Path) -> Dict[str, Any]:
     if not path.is_file():
         raise PlanError(f"{path}: no manifest beside the plan; copy it with the plan, or build the plan again")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"), parse_constant=str)  # Infinity, which JSON has not
     except ValueError as error:
         raise PlanError(f"{path}: is no JSON: {error}; copy it again, or build the plan again") from None
     except OSError as error:
@@ -203,6 +224,16 @@ def _other_precision(path: Path, manifest: Dict[str, Any], precision: Optional[A
     if precision is None or found == precision:
         return []
     return [f"{path}: computes in {found}, asked for is {precision}: build it so, or ask for what it has"]
+
+
+def _no_such_dla(path: Path, manifest: Dict[str, Any], tensorrt: TensorRT) -> List[str]:
+    """One sentence where the plan is for a DLA core that is not here."""
+    core = dla_core_of(manifest)
+    if core is None:
+        return []
+    runtime = new_runtime(tensorrt)
+    here = f"this machine has {runtime.num_DLA_cores or 'none'}: build it here with another --dla-core, or without"
+    return [f"{path}: was built for DLA core {core}; {here}"] if core >= runtime.num_DLA_cores else []
 
 
 def _mention_other_name(path: Path, manifest: Dict[str, Any], facts: Optional[DeviceFacts]) -> None:

@@ -8,12 +8,13 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
+from engine.fusion import POINTWISE
 from spec.graph import Graph
-from spec.layers import BatchNorm, Elementwise, Layer, Pooling, Reduce
+from spec.layers import Elementwise, Layer, Pooling, Reduce
 
 KERNELS = ("convolution", "depthwise_convolution")
 """Layer types that become int8. TensorRT moves the int8 on into max pooling by itself. Dense layers stay half: 8.5.3.1
@@ -23,8 +24,8 @@ an int8 node")."""
 INT8_TYPES = (*KERNELS, "elementwise")
 """Layer types that compute in int8; an average reads int8 and computes in half."""
 
-FUSED = ("batch_norm", "activation", "elementwise")
-"""Layer types that TensorRT fuses into the convolution whose result they read."""
+FOLDED = ("batch_norm", "scale")
+"""Layer types that become the kernel's and the bias's of the convolution they read: IScaleLayers."""
 
 FEW_CHANNELS = 4
 """TensorRT 8.5.3.1 has int8 kernels for images of so many channels only where their result is int8 too: for the first
@@ -77,7 +78,7 @@ def _shortcuts(neighbours: _Neighbours, layer: Layer) -> Tuple[int, ...]:
 
     def from_convolution(name: str) -> bool:
         maker = neighbours.makers.get(name)
-        if isinstance(maker, BatchNorm):
+        while maker is not None and maker.type in FOLDED:
             maker = neighbours.makers.get(maker.inputs[0])
         return maker is not None and maker.type in KERNELS
 
@@ -95,7 +96,7 @@ def _from_int8_kernel(neighbours: _Neighbours, name: str) -> bool:
     maker = neighbours.makers.get(name)
     if maker is None or neighbours.words.get(maker.name) != "int8":
         return False
-    fused = maker.type in FUSED and any(_from_int8_kernel(neighbours, source) for source in maker.inputs)
+    fused = maker.type in POINTWISE and any(_from_int8_kernel(neighbours, source) for source in maker.inputs)
     return maker.type in KERNELS or fused
 
 
@@ -118,7 +119,7 @@ def _lets_int8_pass(layer: Layer) -> bool:
     """Fused into the convolution, or moved behind the quantization by TensorRT."""
     if isinstance(layer, Pooling):
         return layer.function == "max"
-    return layer.type in ("batch_norm", "activation", "padding")
+    return layer.type in (*FOLDED, "activation", "padding")
 
 
 def quantized_tensors(graph: Graph, words: Mapping[str, str], spare_images: bool = False) -> Tuple[str, ...]:
@@ -129,6 +130,11 @@ def quantized_tensors(graph: Graph, words: Mapping[str, str], spare_images: bool
 
 
 def kernel_scales(kernel: np.ndarray) -> np.ndarray:
-    """One scale an output channel (axis 0): its largest magnitude over 127; 1 for a channel of zeros."""
-    largest = np.abs(kernel.reshape(kernel.shape[0], -1)).max(1)
-    return np.where(largest > 0, largest / INT8_MAX, 1.0).astype(np.float32)
+    """One scale an output channel (axis 0)."""
+    return scales_of(np.abs(kernel.reshape(kernel.shape[0], -1)).max(1))
+
+
+def scales_of(largest: Any) -> np.ndarray:
+    """Largest magnitudes over 127, 1 for those that are 0; normal float32s, since kernels flush the others to 0."""
+    scales = np.maximum(np.asarray(largest, np.float64) / INT8_MAX, np.finfo(np.float32).tiny)
+    return np.where(np.asarray(largest) > 0, scales, 1.0).astype(np.float32)

@@ -5,16 +5,13 @@ plan --deserialize--> engine --Refitter: set each weight by its name, refit--> e
 
 from __future__ import annotations
 
-from typing import Any, Collection, List, Mapping, NamedTuple, Sequence
+from typing import Any, Collection, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from engine.runner import new_runtime
-from engine.tensorrt_api import TensorRT, gpu_count
-from spec.errors import TensorRTError, UsageError
-
-SHOWN = 5
-"""Names in full per message before the rest is counted."""
+from engine.tensorrt_api import TensorRT
+from spec.errors import TensorRTError, listed
 
 
 class Refitted(NamedTuple):
@@ -24,29 +21,26 @@ class Refitted(NamedTuple):
     count: int
 
 
-def require_gpu(tensorrt: TensorRT, wanted_by: str) -> None:
-    """Refuses where no GPU answers; TensorRT-RTX makes other plans without one, but no refittable ones."""
-    if not gpu_count():
-        raise UsageError(
-            f"{wanted_by}: {tensorrt.title} makes and refits refittable plans on a GPU only, and none answers here; "
-            "run it on the machine with the GPU"
-        )
-
-
 def refit_plan(
-    tensorrt: TensorRT, plan: Any, named: Mapping[str, np.ndarray], unchanged: Collection[str] = ()
+    tensorrt: TensorRT,
+    plan: Any,
+    named: Mapping[str, np.ndarray],
+    unchanged: Collection[str] = (),
+    dla_core: Optional[int] = None,
 ) -> Refitted:
     """Sets every weight that the engine can exchange, and serializes it.
 
     Args:
-        plan: the bytes of a plan that was built with the REFIT flag.
+        plan: the bytes of a plan that was built with the REFIT flag, or without its weights (STRIP_PLAN).
         named: `Definition.named` of the same network with the new weights.
         unchanged: names of the weights that are as they were, and which the engine may therefore have fixed.
+        dla_core: the DLA that the plan was built for, if it was.
 
     Raises:
         TensorRTError: the plan cannot be loaded or refitted, cannot take a weight that changed, or lacks one.
+        UsageError: this machine has no such DLA.
     """
-    runtime = new_runtime(tensorrt)
+    runtime = new_runtime(tensorrt, dla_core)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise TensorRTError(f"{tensorrt.title} cannot load this plan: {tensorrt.log.take()}")
@@ -105,9 +99,3 @@ def check_engine_names(known: Sequence[str], named: Mapping[str, np.ndarray], un
         problems.append(f"{words}: {listed(fixed)}; TensorRT built them in, so build the plan again")
     if problems:
         raise TensorRTError(problems)
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
+from engine.build_options import PlanOptions
 from engine.manifest import describe_tensors
 from engine.network import Definition
-from engine.refit import listed
-from spec.errors import PlanError
+from spec.errors import PlanError, listed
 from spec.graph import Graph
 
 SOURCES = {"tensors", "scope", "reference"}
@@ -30,11 +31,17 @@ Table = Mapping[str, Any]
 TensorNames = Mapping[Tuple[str, str], str]
 
 
+def refit_option(options: PlanOptions) -> str:
+    """The option that wants a table in the manifest, if any: a stripped plan is filled by a refit."""
+    return "--refit" if options.refit else "--strip-weights" if options.strip_weights else ""
+
+
 def refit_table(definition: Definition, tensor_names: TensorNames) -> Dict[str, Any]:
     """The table: JSON values, each layer and each weight a line.
 
-    `tensors`: layer:role -> tensor name. `layers`: name -> digest of its type and keys. `weights`: name ->
-    `float32 64x3x7x7 SHA256` of the array that TensorRT was given, axes as in the network.
+    `tensors`: layer:role -> tensor name; one that is not there is called `layer:role`. `layers`: name -> digest of its
+    type and keys. `weights`: name -> `float32 64x3x7x7 SHA256` of the array that TensorRT was given, axes as in the
+    network.
     """
     return {
         "model": definition.graph.name,
@@ -74,6 +81,16 @@ def tensor_names_of(table: Table) -> Dict[Tuple[str, str], str]:
     return {tuple(slot.rsplit(":", 1)): name for slot, name in table["tensors"].items()}  # type: ignore[misc]
 
 
+def refit_command(path: Path, manifest: Mapping[str, Any]) -> str:
+    """What sets the weights of a plan anew, with the config of its build, or that its bundle was made from."""
+    made_from = (manifest.get("bundle") or {}).get("made_from") or {}
+    source = made_from.get("config") or manifest.get("config") or {}
+    precision, tensorrt = manifest.get("precision"), manifest["tensorrt"]["name"]
+    words = ["--config", str(source.get("file", "FILE")), *(f"--set={each}" for each in source.get("set") or [])]
+    words += ["--precision", precision] if isinstance(precision, str) else []
+    return shlex.join(["run.py", "refit", *words, "--backend", tensorrt, "--plan", str(path)])
+
+
 def unchanged_weights(before: Table, after: Table) -> List[str]:
     """Names of the weights whose numbers are the same in two tables."""
     return [name for name, row in after["weights"].items() if before["weights"].get(name) == row]
@@ -108,6 +125,22 @@ def check_network(path: Path, manifest: Mapping[str, Any], table: Table) -> None
     _refuse(path, manifest, [f"{len(names)} {word} differ: {listed(names)}" for word, names in found if names])
 
 
+def check_numbers(path: Path, manifest: Mapping[str, Any], table: Table) -> None:
+    """Whether a plan takes the numbers of a table; raises PlanError where it takes none but its own.
+
+    Without --refit a stripped plan has TensorRT's REFIT_IDENTICAL, of which its documentation of BuilderFlag says:
+    "Different weights during refits yield unpredictable behavior".
+    """
+    options = manifest.get("options") or {}
+    same = set(unchanged_weights(manifest["refit"], table))
+    changed = [name for name in table["weights"] if name not in same]
+    if changed and options.get("strip_weights") and not options.get("refit"):
+        raise PlanError(
+            f"{path}: was built with --strip-weights alone and takes only the weights of its build, but "
+            f"{len(changed)} have other numbers: {listed(changed)}; build it with --refit --strip-weights"
+        )
+
+
 def _kinds(table: Table) -> Dict[str, str]:
     """dtype and shape of each weight, without its digest."""
     return {name: row.rpartition(" ")[0] for name, row in table["weights"].items()}
@@ -119,7 +152,7 @@ def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> List[str]
 
 def _refuse(path: Path, manifest: Mapping[str, Any], mismatches: Sequence[str]) -> None:
     if mismatches:
-        command = manifest.get("command", "an unknown command")
+        command = refit_command(path, manifest)
         raise PlanError([
             f"{path}: is of another network, {text}; refit with the config and --set of its build, `{command}`"
             for text in mismatches

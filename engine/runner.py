@@ -5,7 +5,7 @@ arrays -> pinned host -> device -> execute_async_v3 -> device -> pinned host -> 
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
 
@@ -14,15 +14,26 @@ import numpy as np
 from engine.buffers import Buffers, IOTensor
 from engine.devices.device import MIB, Device
 from engine.tensorrt_api import TensorRT, dtype_name
-from spec.errors import DeviceError, TensorRTError, did_you_mean
+from spec.errors import DeviceError, TensorRTError, UsageError, did_you_mean
 from spec.shapes import Shape, show
 
 
-def new_runtime(tensorrt: TensorRT) -> Any:
-    """TensorRT's runtime, which runs the code that a version-compatible plan brings: to run a plan is to trust it."""
+def new_runtime(tensorrt: TensorRT, dla_core: Optional[int] = None) -> Any:
+    """TensorRT's runtime, which runs the code that a version-compatible plan brings: to run a plan is to trust it.
+
+    Args:
+        dla_core: the DLA that the plan was built for, which a plan does not tell its runtime; None: without a DLA.
+
+    Raises:
+        UsageError: this machine has no such DLA.
+    """
     runtime = tensorrt.module.Runtime(tensorrt.logger)
     if tensorrt.has("version compatibility"):
         runtime.engine_host_code_allowed = True
+    if dla_core is not None:
+        runtime.DLA_core = dla_core
+        if runtime.DLA_core != dla_core:  # TensorRT keeps -1 without a word
+            raise UsageError(f"--dla-core {dla_core}: this machine has no such DLA")
     return runtime
 
 
@@ -33,6 +44,7 @@ class Runner:
 
     Args:
         plan: the bytes of a plan.
+        dla_core: the DLA that it was built for, if it was.
 
     Attributes:
         tensors: every input and output.
@@ -40,27 +52,30 @@ class Runner:
     Raises:
         TensorRTError: the plan does not fit this TensorRT or GPU.
         DeviceError: not enough memory, or CUDA reports an error.
+        UsageError: this machine has no such DLA.
     """
 
     _runtime: Any = None
     engine: Any = None
     context: Any = None
 
-    def __init__(self, tensorrt: TensorRT, plan: Any, device: Device) -> None:
+    def __init__(self, tensorrt: TensorRT, plan: Any, device: Device, dla_core: Optional[int] = None) -> None:
         self.tensorrt, self.device = tensorrt, device
-        with ExitStack() as stack:
-            stack.callback(self._destroy)
-            self._runtime = new_runtime(tensorrt)
+        self._arrays: Dict[str, np.ndarray] = {}
+        self._stack = ExitStack()
+        with ExitStack() as unfinished:
+            unfinished.push(self)
+            self._stack.callback(self._destroy)
+            self._runtime = new_runtime(tensorrt, dla_core)
             self.engine = self._deserialize(plan)
             self.context = self._new_context()
-            self.stream = device.kept(device.stream(), stack)
+            self.stream = device.kept(device.stream(), self._stack)
             self.tensors = self._describe()
-            self._buffers = Buffers(device, self.tensors, stack)
-            stack.callback(device.synchronize, self.stream)  # nothing may still run on what is given back
+            self._buffers = Buffers(device, self.tensors, self._stack)
+            self._stack.callback(device.synchronize, self.stream)  # nothing may still run on what is given back
             for tensor in self.tensors:
                 self.context.set_tensor_address(tensor.name, self._buffers.address(tensor.name))
-            self._arrays: Dict[str, np.ndarray] = {}
-            self._stack = stack.pop_all()
+            unfinished.pop_all()
 
     def _deserialize(self, plan: Any) -> Any:
         engine = self._runtime.deserialize_cuda_engine(plan)
@@ -196,4 +211,6 @@ class Runner:
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self.close()
+        # an error that CUDA repeats at every call from now on must not take the place of the one that says why
+        with suppress(DeviceError) if error else nullcontext():
+            self.close()

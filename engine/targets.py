@@ -12,7 +12,7 @@ from functools import lru_cache
 from pkgutil import get_data
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
-from engine.devices import open_device
+from engine.cuda_driver import compute_capability
 from engine.tensorrt_api import CAPABILITIES, TensorRT
 from spec.errors import UsageError, did_you_mean
 
@@ -174,6 +174,5 @@ def is_this_machine(target: Target, tensorrt: TensorRT) -> bool:
     """Whether this TensorRT builds for the target: it is on an ARM board with that GPU."""
     if tensorrt.is_rtx or platform.machine() != "aarch64":
         return False
-    with open_device() as device:
-        major, minor = device.facts().compute_capability
-    return f"sm{major}{minor}" == target.compute_capability
+    found = compute_capability()
+    return found is not None and "sm{}{}".format(*found) == target.compute_capability

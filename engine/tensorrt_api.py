@@ -7,12 +7,12 @@ One logger per process: TensorRT keeps the first it is given and ignores later o
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import logging
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from engine.cuda_driver import gpu_count
 from spec.errors import UsageError
 
 BACKENDS = ("auto", "tensorrt", "tensorrt_rtx")
@@ -182,17 +182,13 @@ def _import(name: str) -> Optional[TensorRT]:
     return TensorRT(module)
 
 
-def gpu_count() -> int:
-    """CUDA devices that the driver answers for; 0 without a driver."""
-    count = ctypes.c_int(0)
-    for library in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            driver = ctypes.CDLL(library)
-        except OSError:
-            continue
-        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
-            return count.value
-    return 0
+def require_gpu(tensorrt: TensorRT, wanted_by: str) -> None:
+    """Refuses where no GPU answers; TensorRT-RTX makes other plans without one, but no refittable ones."""
+    if not gpu_count():
+        raise UsageError(
+            f"{wanted_by}: {tensorrt.title} makes and refits refittable plans on a GPU only, and none answers here; "
+            "run it on the machine with the GPU"
+        )
 
 
 def _make_logger(module: Any, log: MessageLog) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from engine.atomic_file import check_writable, write_whole
 from engine.tensorrt_api import TensorRT
@@ -18,13 +18,32 @@ _log = logging.getLogger(__name__)
 
 
 def default_path(tensorrt: TensorRT, gpu: str) -> Path:
-    """`~/.cache/trt-transplant/timing-8.5.3.1-nvidia-h200.cache`."""
+    """`~/.cache/trt-transplant/timing-8.5.3.1-nvidia-h200.cache`; raises UsageError for a user without a home."""
     name = f"timing-{tensorrt.version}-{gpu}".lower()
-    return Path.home() / ".cache" / "trt-transplant" / (re.sub(r"[^\w.]+", "-", name) + ".cache")
+    try:
+        home = Path.home()
+    except (RuntimeError, KeyError):  # KeyError: Python 3.8's
+        raise UsageError("--timing-cache: this user has no home directory to keep one in; name a FILE") from None
+    return home / ".cache" / "trt-transplant" / (re.sub(r"[^\w.]+", "-", name) + ".cache")
+
+
+def usable_default(tensorrt: TensorRT, gpu: str) -> Optional[Path]:
+    """`default_path`, for a build that was told of none; None, with a warning, where nothing can be kept there."""
+    try:
+        path = default_path(tensorrt, gpu)
+        _content(path)
+    except UsageError as error:
+        _log.warning("built without a timing cache: %s", error)
+        return None
+    return path
 
 
 def attach(tensorrt: TensorRT, config: Any, path: Path) -> None:
-    """Gives a builder configuration the cache of a file; one that is damaged, or of another GPU, counts as empty."""
+    """Gives a builder configuration the cache of a file; one that is damaged, or of another GPU, counts as empty.
+
+    Raises:
+        UsageError: the file can be neither read nor written.
+    """
     cache = config.create_timing_cache(_content(path))  # None, or empty, where it cannot be read
     if cache is None or not config.set_timing_cache(cache, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
@@ -33,9 +52,11 @@ def attach(tensorrt: TensorRT, config: Any, path: Path) -> None:
 
 def _content(path: Path) -> bytes:
     """What the file holds, nothing where there is none; UsageError where it could be neither read nor written."""
-    check_writable(path.parent)
     try:
+        check_writable(path.parent)
         return path.read_bytes() if path.exists() else b""
+    except UsageError as error:
+        raise UsageError(f"--timing-cache {path}: {error}") from None
     except OSError as error:
         raise UsageError(f"--timing-cache {path}: cannot be read: {error.strerror}") from None
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import difflib
 from typing import Iterable, Sequence, Tuple, Union
 
+SHOWN = 5
+"""Names in full per message before the rest is counted."""
+
 
 class TransplantFailure(Exception):
     """Parent of all expected failures.
@@ -74,3 +77,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or an empty string when no known word is close."""
     matches = nearest(word, known)
     return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Collection, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 from pydantic import BaseModel, ValidationError
 
@@ -46,7 +46,8 @@ def load_model(path: Path, architectures: Mapping[str, Type[BaseModel]], overrid
     if isinstance(word, str) and options_class is None:
         place = document.place(("architecture",))
         problems.append(f"{place}: no architecture '{_short(word)}'{_known(word, architectures)}")
-    own, shared = _split(document.data, options_class)
+    elsewhere = {key for each in architectures.values() for key in _keys(each)} - set(_keys(ModelSpec))
+    own, shared = _split(document.data, options_class, elsewhere)
     also = _keys(options_class) if options_class else ()
     model = _validated(_Part(ModelSpec, shared, also=also), document, problems)
     options = None
@@ -74,10 +75,12 @@ def _keys(cls: Type[BaseModel]) -> Tuple[str, ...]:
     return tuple(field.alias or name for name, field in cls.model_fields.items())
 
 
-def _split(data: Dict[str, Any], options_class: Optional[Type[BaseModel]]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """The keys of the architecture, and all others. Without a known architecture only ModelSpec's keys are judged."""
+def _split(
+    data: Dict[str, Any], options_class: Optional[Type[BaseModel]], elsewhere: Collection[str]
+) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """The keys of the architecture, and all others; without a known one all that some architecture has are let be."""
     if options_class is None:
-        return {}, {key: value for key, value in data.items() if key in _keys(ModelSpec)}
+        return {}, {key: value for key, value in data.items() if key not in elsewhere}
     names = _keys(options_class)
     return {key: data[key] for key in data if key in names}, {key: data[key] for key in data if key not in names}
 

@@ -16,6 +16,7 @@ from typing_extensions import Annotated, Literal
 from spec.layers.fields import Flag, Integer, Names, Number, Numbers, Positive
 from spec.precision import PrecisionSpec
 from spec.shapes import Shape
+from spec.yaml_file import TYPED
 
 
 class _Section(BaseModel):
@@ -150,12 +151,18 @@ class ModelSpec(_Section):
 
     @property
     def weights_path(self) -> Path:
-        """The checkpoint, relative to the YAML file where it is not absolute."""
-        return self.beside(self.weights.path)
+        """The checkpoint."""
+        return self.beside(self.weights.path, "weights", "path")
 
-    def beside(self, path: str) -> Path:
-        """A path of the YAML file, relative to it where it is not absolute."""
-        return (self._path.parent / path).resolve()
+    @property
+    def ranges_path(self) -> Optional[Path]:
+        """The JSON of int8 ranges, if there is one."""
+        return None if self.ranges is None else self.beside(self.ranges, "ranges")
+
+    def beside(self, path: str, *keys: str) -> Path:
+        """A path that stands at these keys: relative to the YAML file, or, from `--set`, to the working directory."""
+        typed = self.place(*keys).startswith(TYPED)
+        return (Path() if typed else self._path.parent).joinpath(path).resolve()
 
     def place(self, *keys: Any) -> str:
         """`file:line` of a key, or of the nearest key above it."""

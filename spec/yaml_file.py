@@ -17,6 +17,9 @@ from spec.errors import ConfigError, TransplantFailure, UsageError
 
 Keys = Tuple[Any, ...]
 
+TYPED = "--set"
+"""What the place of a value starts with that stands on the command line."""
+
 MOST_BYTES = 1_000_000
 """A ResNet-152 with every layer written out has 60 kB; PyYAML reads about 200 kB a second."""
 
@@ -187,8 +190,8 @@ def _override(document: Document, override: str) -> List[str]:
     """Sets the value at a dotted key, making mappings on the way; numbers index lists. Returns what is wrong."""
     dotted, equals, text = override.partition("=")
     if not equals or "" in dotted.split("."):
-        return [f"--set {override}: wanted key=value, for example --set weights.path=model.ckpt"]
-    place = f"--set {dotted}"
+        return [f"{TYPED} {override}: wanted key=value, for example --set weights.path=model.ckpt"]
+    place = f"{TYPED} {dotted}"
     reading = _Reading(place, numbered=False)
     try:
         keys = _assign(document.data, dotted.split("."), reading.parse(text), place)
@@ -196,7 +199,8 @@ def _override(document: Document, override: str) -> List[str]:
         return list(error.problems)
     for below in [known for known in document.places if known[: len(keys)] == keys]:
         del document.places[below]
-    document.places[keys] = place
+    for length in range(1, len(keys) + 1):
+        document.places.setdefault(keys[:length], place)
     return reading.problems
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.atomic_file import check_writable, json_bytes, staged, write, write_whole
+from commands.verification import Proof
+from engine.atomic_file import check_writable, json_bytes, json_number, staged, write, write_whole
 from spec.errors import UsageError
 from tests.full_disk import size_limit, small_disk, unprivileged
+from verify.compare import Comparison, LayerRow, Tolerance, difference
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -180,3 +182,21 @@ def test_readers_see_the_old_or_the_new_file_and_never_half(tmp_path):
 def test_json_is_readable_by_people_and_ends_in_a_newline():
     assert json.loads(json_bytes({"a": [1, 2.5, None]})) == {"a": [1, 2.5, None]}
     assert json_bytes({"a": 1}) == b'{\n  "a": 1\n}\n'
+
+
+@pytest.mark.parametrize("value, word", [(float("inf"), "inf"), (float("-inf"), "-inf"), (np.float64("nan"), "nan")])
+def test_what_json_has_no_number_for_is_a_word(value, word):
+    """Python's Infinity and NaN are refused by other readers of JSON."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_bytes({"a": value})
+    assert json.loads(json_bytes({"a": json_number(value), "b": json_number(0.5)})) == {"a": word, "b": 0.5}
+
+
+def test_the_proof_in_a_manifest_may_be_infinitely_wrong_relative_to_nothing():
+    """Where the reference is all zeros, --atol may let pass what has no relative error."""
+    tolerance = Tolerance(atol=1e-6)
+    found = difference(np.full(3, 1e-9), np.zeros(3), tolerance)
+    row = LayerRow("a", "activation", (3,), "a", found, found)
+    comparison = Comparison("m", "ours", "theirs", "zeros", tolerance, (row,))
+    summary = Proof("", comparison).summary()
+    assert comparison.passed and json.loads(json_bytes(summary))["worst_error"] == "inf"

@@ -297,7 +297,7 @@ def bench_here(monkeypatch):
     def go(batch, *words):
         device, made = MemoryDevice(), []
 
-        def runner(tensorrt, plan, on):
+        def runner(tensorrt, plan, on, dla_core=None):
             shape = (batch, 2, 7, 9)
             times = {"conv + bn + relu": 0.3, "fc": 0.1}
             tensor = IOTensor("image", True, "float32", shape, shape, shape)
@@ -342,6 +342,23 @@ def test_an_engine_without_its_weights_is_not_built(bench_here, options, tmp_pat
     code, device, made = bench_here(4, "--config", str(tmp_path / "small.yaml"), "--strip-weights")
     assert code == 2 and not made
     assert "--strip-weights: an engine without its weights cannot be run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, option",
+    [
+        (["--fp16"], "--precision"),
+        (["--tactic-sources=-CUBLAS", "--avg-timing", "4"], "--avg-timing, --tactic-sources"),
+        (["--target", "ada"], "--target"),
+        (["--pools", "workspace:64"], "--pools"),
+        (["--strip-weights"], "--strip-weights"),
+        (["--sample"], "--sample"),
+    ],
+)
+def test_what_a_plan_would_ignore_is_refused(bench_here, plan, capsys, words, option):
+    code, _, made = bench_here(4, "--plan", str(plan), *words)
+    assert code == 2 and not made
+    assert capsys.readouterr().err.startswith(f"error: {option}: the plan is built already")
 
 
 def test_the_whole_command_on_a_plan(bench_here, plan, capsys):

@@ -47,6 +47,7 @@ def test_an_option_reaches_the_configuration(options, found, wanted):
     [
         ({"optimization_level": 9}, ["--builder-optimization-level 9", "0 to 5"]),
         ({"average_timing": 0}, ["--avg-timing 0", "1 or more"]),
+        ({"version_compatible": True}, ["--version-compatible", "without the lean runtime"]),
         ({"dla_core": 0}, ["--dla-core 0", "no such DLA"]),
         ({"profiling": "detaild"}, ["--profiling-verbosity detaild", "did you mean 'detailed'?"]),
         ({"tactic_sources": "-CUBLASS"}, ["--tactic-sources -CUBLASS", "wanted +NAME or -NAME"]),

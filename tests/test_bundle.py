@@ -29,6 +29,7 @@ from run import main
 from spec.errors import AuditError, CheckpointError, UsageError, VerificationError
 from tests.bundles import SAMPLES, WEIGHTS, files_of, resealed, write_config, write_small_bundle
 from tests.full_disk import size_limit
+from tests.own_logging import own_logging  # noqa: F401
 from tests.sample_models import overrides_of
 from tests.small_models import SMALL, load_text
 from verify.inputs import make_inputs

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from commands import console, heartbeat
-from commands.device_stages import run_in_parts
+from commands.device_stages import cure_of, run_in_parts
 from deploy.bundle_samples import Recording, positions, record_layer, thinned
 from deploy.device_checks import check_disk, check_needs, needs_of
 from deploy.device_memory import Memory, check_memory, memory_words, read_memory
@@ -38,7 +38,7 @@ def test_a_clone_builds_and_proves_a_bundle(bundle, tmp_path, capsys):
     words = ["--config", str(bundle), "--output", str(tmp_path), "--json", str(tmp_path / "summary.json")]
     assert main(words) == 0
     shown = capsys.readouterr().out.splitlines()
-    stages = ["bundle", "machine", "memory", "disk", "network", "layers", "outputs", "build", "write"]
+    stages = ["bundle", "machine", "network", "memory", "disk", "layers", "outputs", "build", "write"]
     assert [line.split()[0] for line in shown] == [*stages, "PASSED"]
     manifest = read_manifest(tmp_path / "small.plan")
     assert manifest["verification"]["layers"] == 5 and manifest["verification"]["worst_error"] <= 1e-5
@@ -430,3 +430,17 @@ def test_options_of_the_launcher_are_a_parsers(bundle, capsys):
     with pytest.raises(SystemExit) as end:
         launched(bundle, ["--help"])
     assert end.value.code == 0 and "--force-memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, title, said",
+    [
+        (("fp32",), "random numbers of seed 0", ""),
+        (("fp16",), "structured images of seed 0", ""),
+        (("fp32", "fp16"), "random numbers of seed 0", "make the bundle with `run.py bundle --precision fp16`"),
+    ],
+)
+def test_coarse_numbers_on_a_recording_made_for_fp32_say_how_to_record(words, title, said):
+    model = SimpleNamespace(precision=SimpleNamespace(words=words))
+    found = cure_of(SimpleNamespace(model=model, recording=SimpleNamespace(input_title=title)))
+    assert said in found and bool(said) == bool(found)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
 
 import pytest
 
 from engine.build_options import PlanOptions
-from engine.dla.asking import ask, place_layers
+from engine.devices.device import DeviceFacts
+from engine.dla.asking import NEUTRAL, ask
 from engine.dla.case import Accelerator
 from engine.dla.placement import ASKED, DLA, GPU, QUANTIZED, RULE, DlaPlan, find_hops, plan_dla
+from engine.dla.placing import place_layers
 from engine.dla.rules import ELEMENTWISE, FUNCTIONS, RULES
+from engine.manifest import write_plan
+from engine.naming import owner_of
 from engine.network import define
 from engine.plan import Progress, build_plan
+from engine.plan_check import check_plan, dla_core_of
+from engine.precision import plan_precision
+from engine.refit import refit_plan
 from engine.tensorrt_api import load
-from spec.errors import UsageError
+from spec.errors import PlanError, UsageError
 from spec.layers import LAYERS
 from spec.layers.activation import NEEDS
 from tests.layer_rows import ROWS, VALUES
@@ -241,9 +250,11 @@ def test_the_second_output_of_a_layer_has_its_device():
 TENSORRT = load("tensorrt_rtx")
 
 
-def definition_of(layers: Any) -> Any:
+def definition_of(layers: Any, word: str = "fp32") -> Any:
     graph = graph_of(layers, {"image": IMAGE}, [layers[-1][1]["name"]])
-    return define(graph, random_arrays(graph), TENSORRT)
+    ranges = dict.fromkeys(("image", *graph.made), 1.0)
+    precision = plan_precision(graph, {layer.name: word for layer in graph.layers}, word, ranges, TENSORRT)
+    return define(graph, random_arrays(graph), TENSORRT, precision)
 
 
 def test_an_answer_replaces_the_rule():
@@ -272,17 +283,17 @@ def test_a_network_that_no_dla_takes_is_refused():
 
 
 class Halved:
-    """A builder configuration whose DLA takes convolutions only, as no machine without a DLA has one.
+    """A builder configuration whose DLA takes some types of layers only, as no machine without a DLA has one.
 
     Attributes:
         placed: the names of the layers that were put elsewhere.
     """
 
-    def __init__(self) -> None:
-        self.placed: List[str] = []
+    def __init__(self, *taken: str) -> None:
+        self.taken, self.placed = taken, []  # type: Tuple[str, ...], List[str]
 
     def can_run_on_DLA(self, layer: Any) -> bool:  # noqa: N802, TensorRT's name
-        return layer.type.name == "CONVOLUTION"
+        return layer.type.name in self.taken
 
     def set_device_type(self, layer: Any, device: Any) -> None:
         assert device == TENSORRT.module.DeviceType.GPU
@@ -290,12 +301,100 @@ class Halved:
 
 
 def test_what_the_dla_refuses_goes_to_the_gpu_where_that_is_allowed():
-    config = Halved()
+    config = Halved("CONVOLUTION")
     place_layers(definition_of(CONVOLUTION), config, gpu_fallback=True)
     assert config.placed == ["relu"]
     with pytest.raises(UsageError) as refused:
         place_layers(definition_of(CONVOLUTION), config, gpu_fallback=False)
     assert "1 of 2 layers cannot run on the DLA: relu" in str(refused.value) and "--gpu-fallback" in str(refused.value)
+
+
+CAST_AND_RELU = [
+    ("cast", {"name": "halved", "inputs": ["image"], "dtype": "float16"}),
+    ("cast", {"name": "widened", "inputs": ["halved"], "dtype": "float32"}),
+    ("activation", {"name": "relu", "inputs": ["widened"], "function": "relu"}),
+]
+CONSTANT_AND_PRODUCT = [
+    ("constant", {"name": "two", "shape": [1, 1, 1, 1], "value": 2.0}),
+    ("elementwise", {"name": "product", "inputs": ["image", "two"], "function": "product"}),
+]
+PRELU = [("prelu", {"name": "slope", "inputs": ["image"]})]
+
+# layers, precision, types of TensorRT's layers on the DLA: TensorRT's own layers of a neutral type, of ours on the GPU
+NEUTRAL_TYPES = [
+    (CAST_AND_RELU, "fp32", {"ACTIVATION"}, {"halved", "halved/float32", "widened"}, ["halved", "widened"]),
+    (CONSTANT_AND_PRODUCT, "fp32", {"ELEMENTWISE"}, {"two"}, ["two"]),
+    (RELU, "fp16", {"ACTIVATION"}, {"image/float16", "relu/float32"}, []),
+    (PRELU, "fp32", {"PARAMETRIC_RELU"}, {"slope/alpha"}, []),
+    (CONVOLUTION, "int8", {"CONVOLUTION", "ACTIVATION"},
+     {"image/float16", "relu/float32", "conv/kernel", *(f"{name}/{part}" for name in ("image", "conv/kernel")
+                                                        for part in ("scale", "quantized", "dequantized"))}, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layers, word, taken, neutral, on_gpu", NEUTRAL_TYPES)
+def test_a_neutral_layer_is_asked_for_only_where_it_is_one_of_the_graph(layers, word, taken, neutral, on_gpu):
+    """What we add for a precision or a parameter follows the layer that reads it."""
+    definition, config = definition_of(layers, word), Halved(*taken)
+    assert {added.name for added in definition.network if added.type.name in NEUTRAL} == neutral
+    answers = ask(definition, config)
+    assert {name for name, answer in answers.items() if answer} == set(on_gpu)
+    assert [answers[name] for name in on_gpu] == [f"TensorRT refuses {name}" for name in on_gpu]
+    place_layers(definition, config, gpu_fallback=True)
+    assert config.placed == on_gpu
+
+
+def test_a_cast_of_the_graph_needs_the_gpu():
+    with pytest.raises(UsageError, match="2 of 3 layers cannot run on the DLA: halved, widened; see"):
+        place_layers(definition_of(CAST_AND_RELU), Halved("ACTIVATION"), gpu_fallback=False)
+    with pytest.raises(UsageError, match="no layer can run on the DLA"):
+        place_layers(definition_of(CAST_AND_RELU[:2]), Halved("ACTIVATION"), gpu_fallback=True)
+
+
+@pytest.mark.parametrize(
+    "name, owner",
+    [("fc", "fc"), ("net/fc", "net/fc"), ("net/fc/image", "net/fc"), ("fc/kernel/scale", "fc"), ("net/other", None),
+     ("image/float16", None), ("", None)],
+)  # fmt: skip
+def test_a_tensorrt_layer_is_of_the_longest_name_of_ours_before_a_slash(name, owner):
+    assert owner_of(name, {"fc": "", "net/fc": ""}) == owner
+
+
+# Plans for a DLA
+
+FACTS = DeviceFacts("GPU", (8, 7), 0, 0, 0)
+
+
+def plan_for(directory: Path, core: Any) -> Path:
+    tensorrt = {"name": TENSORRT.name, "version": TENSORRT.version}
+    options = {} if core is None else {"dla_core": core}
+    write_plan(directory / "m.plan", b"plan", {"tensorrt": tensorrt, "options": options})
+    return directory / "m.plan"
+
+
+@pytest.mark.parametrize("core", [0, 1])
+def test_a_plan_for_a_dla_that_is_not_there_is_refused(tmp_path, core):
+    """TensorRT is asked how many there are; where no GPU answers, the plan is only looked at."""
+    path = plan_for(tmp_path, core)
+    with pytest.raises(PlanError, match=f"m.plan: was built for DLA core {core}; this machine has none: build it here"):
+        check_plan(path, TENSORRT, FACTS)
+    assert dla_core_of(check_plan(path, TENSORRT, None)) == core
+
+
+def test_a_plan_for_a_dla_that_is_there_is_not_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.plan_check.new_runtime", lambda tensorrt: SimpleNamespace(num_DLA_cores=2))
+    assert dla_core_of(check_plan(plan_for(tmp_path, 1), TENSORRT, FACTS)) == 1
+    with pytest.raises(PlanError, match="was built for DLA core 2; this machine has 2: build"):
+        check_plan(plan_for(tmp_path, 2), TENSORRT, FACTS)
+
+
+def test_a_plan_of_the_gpu_alone_needs_no_dla(tmp_path):
+    assert dla_core_of(check_plan(plan_for(tmp_path, None), TENSORRT, FACTS)) is None
+
+
+def test_a_refit_loads_the_plan_on_its_dla():
+    with pytest.raises(UsageError, match="--dla-core 1: this machine has no such DLA"):
+        refit_plan(TENSORRT, b"plan", {}, dla_core=1)
 
 
 def test_a_build_for_a_dla_that_is_not_there_is_refused():

@@ -93,6 +93,24 @@ def test_an_absolute_path_of_weights_stays(tmp_path):
     assert loaded(tmp_path, PLAIN, "weights.path=/data/model.ckpt").weights_path == Path("/data/model.ckpt")
 
 
+def test_a_path_is_relative_to_the_yaml_and_a_typed_one_to_where_it_was_typed(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert loaded(tmp_path, PLAIN).weights_path == (tmp_path / loaded(tmp_path, PLAIN).weights.path).resolve()
+    assert loaded(tmp_path, PLAIN, "weights.path=a.ckpt").weights_path == tmp_path / "here" / "a.ckpt"
+    assert loaded(tmp_path, PLAIN, "weights={path: a.ckpt}").weights_path == tmp_path / "here" / "a.ckpt"
+    typed = loaded(tmp_path, PLAIN, "ranges=r.json", "reference.graph=g.meta")
+    assert typed.ranges_path == tmp_path / "here" / "r.json" and loaded(tmp_path, PLAIN).ranges_path is None
+    assert typed.beside(typed.reference.graph, "reference", "graph") == tmp_path / "here" / "g.meta"
+
+
+def test_a_misspelt_architecture_key_is_told(tmp_path):
+    problems = problems_of(tmp_path, PLAIN.replace("architecture:", "architekture:"))
+    assert any("unknown key 'architekture'; did you mean 'architecture'?" in problem for problem in problems)
+    assert not any("'layers'" in problem for problem in problems)
+    assert problems_of(tmp_path, PLAIN, "weigths.path=x")[0].startswith("--set weigths.path: unknown key 'weigths'")
+
+
 def test_places(tmp_path):
     model = loaded(tmp_path, RESNET, "classes=20")
     assert model.place("stages", 1, "width") == f"{tmp_path}/model.yaml:10"

@@ -17,6 +17,7 @@ from engine.plan import Progress, build_plan, configuration
 from engine.targets import resolve_targets
 from engine.tensorrt_api import CAPABILITIES, MessageLog, TensorRT, dtype_name, load, trt_dtype
 from spec.errors import TensorRTError, UsageError
+from tests.full_disk import size_limit
 from tests.small_models import graph_of, random_arrays
 
 TENSORRT = load("tensorrt_rtx")
@@ -115,6 +116,16 @@ def test_a_dynamic_batch_without_bounds_fails_in_tensorrts_words():
 @pytest.mark.parametrize("given, found", [(None, 8), (3, 3)])
 def test_kernels_are_timed_as_often_as_trtexec_does_where_nothing_is_said(given, found):
     assert configuration(definition_of(), PlanOptions(average_timing=given)).avg_timing_iterations == found
+
+
+@pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
+def test_a_plan_outlives_a_timing_cache_that_the_disk_has_no_room_for(tmp_path, caplog):
+    path = tmp_path / "timing.cache"
+    with size_limit(1), caplog.at_level(logging.WARNING):
+        plan = build_plan(definition_of(), PlanOptions(timing_cache=path), Progress())
+    assert digest_of(plan) == digest_of(built(definition_of())) and not path.exists()
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"the plan is built, but its timing cache is not saved: {path}: cannot be written: File too")
 
 
 def test_a_workspace_is_taken():

@@ -11,10 +11,18 @@ from typing import Any, Dict
 import pytest
 
 import run
+from engine.atomic_file import json_bytes
 from engine.build_options import PlanOptions, describe_options
 from engine.devices.device import DeviceFacts
 from engine.manifest import write_plan
-from engine.plan_check import built_by, check_plan, gpu_entry, is_version_compatible, read_manifest
+from engine.plan_check import (
+    built_by,
+    check_plan,
+    gpu_entry,
+    is_version_compatible,
+    lacks_weights,
+    read_manifest,
+)
 from engine.tensorrt_api import load
 from spec.errors import PlanError, TransplantFailure, UsageError
 from tests.own_logging import own_logging  # noqa: F401
@@ -227,6 +235,34 @@ def test_the_verb_prints_the_manifest_and_its_verdict(built, capsys):
     assert f"built by  {load('auto').title}, in fp32" in out
     assert f"PASSED: whole, and fits {load('auto').title} on " in out
     assert "not verified against the source model: the config names no `reference`" in out
+
+
+def test_a_plan_without_its_weights_is_not_whole_and_says_what_to_do(built, tmp_path, capsys):
+    """As a build on a GPU with --strip-weights writes it, which needs one; refitted it is whole."""
+    for suffix in ("", ".json"):
+        (tmp_path / f"small.plan{suffix}").write_bytes(Path(f"{built}{suffix}").read_bytes())
+    path = tmp_path / "small.plan"
+    edit(path, lambda manifest: manifest["options"].update(strip_weights=True))
+    assert lacks_weights(read_manifest(path)) and run.main(["check", "--plan", str(path)]) == 0
+    out = capsys.readouterr().out
+    command = f"run.py refit --config {built.parents[1] / 'small.yaml'} --precision fp32 --backend {load('auto').name}"
+    assert f"weights   left out by --strip-weights; put them in: `{command} --plan {path}`" in out
+    assert "PASSED: whole but for its weights, and fits " in out and "PASSED: whole, " not in out
+    words = ["triton", "--config", str(built.parents[1] / "small.yaml"), "--repository", str(tmp_path / "r")]
+    assert run.main([*words, "--plan", str(path), "--rehearse"]) == 2 and not (tmp_path / "r").exists()
+    refused = f"error: {path}: was built with --strip-weights; put weights in with `run.py refit` first\n"
+    assert capsys.readouterr().err == refused
+    edit(path, lambda manifest: manifest.update(refitted={"seconds": 1.0}))
+    assert run.main([*words, "--plan", str(path), "--rehearse"]) == 0
+    assert run.main(["check", "--plan", str(path)]) == 0 and "PASSED: whole, " in capsys.readouterr().out
+
+
+def test_a_number_that_json_has_not_is_a_word_that_can_be_written_again(tmp_path):
+    """Older manifests hold Python's Infinity; `triton` and `refit` write what they read."""
+    path = plan_of(tmp_path)
+    beside(path).write_text(beside(path).read_text().replace('"fp16"', "Infinity"))
+    manifest = read_manifest(path)
+    assert manifest["precision"] == "Infinity" and json.loads(json_bytes(manifest)) == manifest
 
 
 def test_the_verb_needs_no_tensorrt_for_the_file_alone(built, tmp_path, capsys):

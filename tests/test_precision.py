@@ -79,6 +79,21 @@ def test_the_residual_sum_reads_its_shortcut_quantized_but_not_the_convolution_i
     assert plain == ("relu",)
 
 
+@pytest.mark.parametrize("folded, sums", [("batch_norm", True), ("scale", True), ("activation", False)])
+def test_a_sum_reads_its_shortcut_quantized_where_its_branch_is_folded_into_a_convolution(folded, sums):
+    keys = {"batch_norm": {"epsilon": 1e-3}, "scale": {"scale": 0.5}, "activation": {"function": "relu"}}[folded]
+    branch = [
+        ("convolution", {"name": "stem", "input": "x", **CONV}),
+        ("activation", {"name": "relu", "input": "stem", "function": "relu"}),
+        ("convolution", {"name": "conv", "input": "relu", **CONV}),
+        (folded, {"name": "folded", "input": "conv", **keys}),
+        ("elementwise", {"name": "add", "input": ["folded", "relu"], "function": "sum"}),
+    ]
+    graph = graph_of(branch, {"x": (1, 3, 8, 8)}, ["add"])
+    found = quantized_reads(graph, {layer.name: "int8" for layer in graph.layers})
+    assert found.get("add") == ((1,) if sums else None)
+
+
 @pytest.mark.parametrize(
     "average",
     [
@@ -131,6 +146,18 @@ def test_int8_layers_quantize_kernels_by_output_channel():
     assert names.count("relu/quantized") == 1  # one for the convolution and the shortcut
     kernel = np.array([[0.5, -2.54], [0.0, 0.0]], np.float32).reshape(2, 2, 1, 1)
     assert kernel_scales(kernel) == pytest.approx([2.54 / 127, 1.0])
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e-5, 3e-6, 1e-30, 1e-43])
+def test_a_scale_is_never_zero_and_nothing_saturates_in_half(largest):
+    """Channels that training has shrunk to nothing."""
+    kernel = ARRAYS["conv", "kernel"].copy()
+    kernel[1] *= largest / np.abs(kernel[1]).max()
+    layers = dict.fromkeys(NAMES, "int8")
+    arrays, ranges = {**ARRAYS, ("conv", "kernel"): kernel}, {**RANGES, "x": largest}
+    named = define(GRAPH, arrays, TENSORRT, plan_precision(GRAPH, layers, "int8", ranges, TENSORRT)).named
+    for scale in (named["conv/kernel/scale"][1], named["x/scale"]):
+        assert scale.dtype == np.float16 and max(largest / 127, 2.0**-24) <= scale <= largest / 127 * 1.001 + 2.0**-24
 
 
 FOLLOWED = {

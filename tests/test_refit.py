@@ -17,9 +17,9 @@ from engine.network import Definition, define
 from engine.plan import Progress, build_plan
 from engine.precision import FP32, plan_precision
 from engine.quantization import quantized_tensors
-from engine.refit import _serialized, check_engine_names, refit_plan, require_gpu
-from engine.tensorrt_api import gpu_count, load
-from spec.errors import TensorRTError, UsageError
+from engine.refit import _serialized, check_engine_names, refit_plan
+from engine.tensorrt_api import gpu_count, load, require_gpu
+from spec.errors import SHOWN, TensorRTError, UsageError, listed
 from tests.layer_rows import ROWS, network_of_rows
 from tests.sample_models import FILES
 from tests.small_models import graph_of, random_arrays
@@ -170,6 +170,11 @@ def test_what_an_engine_cannot_take_is_said(known, unchanged, words):
         return
     with pytest.raises(TensorRTError, match=words):
         check_engine_names(known, named, unchanged)
+
+
+def test_a_message_names_the_first_and_counts_the_rest():
+    names = [f"conv{number}" for number in range(SHOWN + 2)]
+    assert listed(names) == "conv0, conv1, conv2, conv3, conv4 and 2 more" and listed(names[:2]) == "conv0, conv1"
 
 
 @pytest.mark.skipif(gpu_count() > 0, reason="a GPU is here")

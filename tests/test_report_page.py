@@ -152,7 +152,7 @@ def test_written_whole(tmp_path):
 @pytest.mark.parametrize("package", ["plotly", "jinja2"])
 def test_a_missing_package_is_a_message_with_the_command(monkeypatch, package, tmp_path):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UsageError, match=r"pip install 'trt-transplant\[report\]'"):
+    with pytest.raises(UsageError, match=r"pip install -e '.\[report\]'"):
         write_page(*PASSED, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 

@@ -59,9 +59,9 @@ def test_the_job_ends_in_a_plan_a_manifest_and_a_ledger(tmp_path, job):
     assert outcome.code == 0 and outcome.err == ""
     assert names_in(tmp_path / "out") == ["ledger.json", "small.plan", "small.plan.json"]
     stages = [line.split()[0] for line in outcome.out.splitlines()]
-    assert stages == ["config", "weights", "define", "build", "write", "verify", "PASSED"]
+    assert stages == ["config", "weights", "define", "build", "write", "verify", "BUILT,"]
     assert "8 of 8 tensors, 217 parameters" in outcome.out and "5 layers" in outcome.out
-    assert outcome.last.startswith("PASSED | Runtime: ")
+    assert outcome.last.startswith("BUILT, NOT COMPARED | Runtime: ")
     assert outcome.last.endswith(f"Command: run.py --config {tmp_path}/small.yaml --output {tmp_path}/out")
 
 
@@ -116,7 +116,7 @@ def test_a_dry_run_prints_every_layer_and_builds_nothing(tmp_path, job):
         ["flat", "flatten", "1", "x", "36", "float32", "0"],
         ["fc", "dense", "1", "x", "4", "float32", "148"],
     ]
-    assert outcome.last.startswith("PASSED")
+    assert outcome.last.startswith("DEFINED, NOT COMPARED | ")
 
 
 def test_the_ledger_can_be_printed(job):
@@ -146,7 +146,7 @@ def test_set_overrides_a_key_deep_in_a_list(tmp_path, job):
 def test_quiet_leaves_the_verdict(job, option):
     outcome = job(option)
     assert outcome.code == 0 and outcome.err == ""
-    assert len(outcome.out.splitlines()) == 1 and outcome.last.startswith("PASSED")
+    assert len(outcome.out.splitlines()) == 1 and outcome.last.startswith("BUILT, NOT COMPARED | ")
 
 
 def test_verbose_adds_what_tensorrt_says(job):
@@ -169,7 +169,7 @@ def test_tensorflows_checkpoint_gives_pytorchs_plan(tmp_path, job):
         tf.train.Saver().save(session, str(tmp_path / "small.ckpt"))
     job()
     digest = manifest_of(tmp_path / "out")["plan"]["sha256"]
-    outcome = job("--set", "weights.path=small.ckpt")
+    outcome = job("--set", f"weights.path={tmp_path}/small.ckpt")
     assert outcome.code == 0 and "V2 checkpoint" in outcome.out
     assert manifest_of(tmp_path / "out")["plan"]["sha256"] == digest
     assert sorted(manifest_of(tmp_path / "out")["checkpoint"]["sha256"]) == [
@@ -184,7 +184,7 @@ def test_a_nested_pytorch_checkpoint_gives_the_plain_ones_plan(tmp_path, job):
     torch.save({"epoch": 3, "state_dict": tensors}, tmp_path / "small.pth")
     job()
     digest = manifest_of(tmp_path / "out")["plan"]["sha256"]
-    outcome = job("--set", "weights.path=small.pth", "--set", "weights.prefix=module.")
+    outcome = job("--set", f"weights.path={tmp_path}/small.pth", "--set", "weights.prefix=module.")
     assert outcome.code == 0
     assert manifest_of(tmp_path / "out")["plan"]["sha256"] == digest
 
@@ -265,6 +265,18 @@ def test_sample_writes_a_missing_checkpoint_for_the_job(tmp_path, capsys):
     stamp = weights.with_suffix(".ckpt.index").stat().st_mtime_ns
     assert run.main([*options, "--sample"]) == 0
     assert weights.with_suffix(".ckpt.index").stat().st_mtime_ns == stamp
+
+
+def test_a_sample_is_written_over_nothing(tmp_path, capsys):
+    pytest.importorskip("tensorflow")
+    (tmp_path / "checkpoint").write_text("mine")
+    assert run.main(["sample", "model1", "--output", str(tmp_path)]) == 2
+    assert "has other files named checkpoint; nothing was written" in capsys.readouterr().err
+    assert names_in(tmp_path) == ["checkpoint"] and (tmp_path / "checkpoint").read_text() == "mine"
+    weights = tmp_path / "new" / "mynet.ckpt"
+    assert run.main(["--config", "model1", "--sample", "--set", f"weights.path={weights}"]) == 2
+    assert "mynet.ckpt: no such file, and sample 'model1' does not write it but" in capsys.readouterr().err
+    assert names_in(tmp_path) == ["checkpoint"]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["inspect", "--help"], ["sample", "--help"], ["schema", "--help"]])

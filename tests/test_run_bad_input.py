@@ -89,7 +89,7 @@ def test_a_wrong_command_line_is_answered_in_two_lines(capsys, words, message):
         ("nothing", "in configs/: model1.yaml, model2.yaml, model3.yaml, model4.yaml"),
         ("", "--config : no such file"),
         ("n" * 5000, "no such file"),
-        (".", "no such file"),
+        (".", "is a folder"),
     ],
 )
 def test_a_config_that_is_not_there(capsys, config, words):

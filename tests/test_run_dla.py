@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import run
+from tests.memory_device import MemoryDevice
 from tests.own_logging import own_logging  # noqa: F401
 from tests.small_models import write_small
 
@@ -99,6 +101,32 @@ def test_one_plan_for_several_pcs(tmp_path, capsys):
     manifest = json.loads((tmp_path / "out" / "small.plan.json").read_text())
     assert code == 0 and manifest["compute_capabilities"] == ["sm75", "sm86", "sm89", "sm120"]
     assert manifest["options"] == {"targets": manifest["compute_capabilities"], "workspace": 1 << 29}
+
+
+@pytest.mark.parametrize("cores, words", [(0, "small.plan: was built for DLA core 1; this machine has none"),
+                                          (2, "--dla-core 1: this machine has no such DLA")])  # fmt: skip
+def test_a_plan_for_a_dla_is_measured_on_that_one(tmp_path, capsys, monkeypatch, cores, words):
+    """Where the check finds two DLAs, the runner is what asks TensorRT for the second, which is not here."""
+    assert built(tmp_path, capsys)[0] == 0
+    plan, manifest = tmp_path / "out" / "small.plan", tmp_path / "out" / "small.plan.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "options": {"dla_core": 1}}))
+    monkeypatch.setattr("engine.tensorrt_api.gpu_count", lambda: 1)
+    monkeypatch.setattr("engine.devices.open_device", lambda binding: MemoryDevice())
+    if cores:
+        monkeypatch.setattr("engine.plan_check.new_runtime", lambda tensorrt: SimpleNamespace(num_DLA_cores=cores))
+    assert run.main(["bench", "--plan", str(plan)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_config_is_measured_on_the_dla_it_is_built_for(tmp_path, capsys, monkeypatch):
+    """The build is left out, since there is no DLA to build for: it is the runner that refuses."""
+    write_small(tmp_path)
+    monkeypatch.setattr("engine.tensorrt_api.gpu_count", lambda: 1)
+    monkeypatch.setattr("engine.devices.open_device", lambda binding: MemoryDevice())
+    monkeypatch.setattr("engine.plan.build_plan", lambda definition, options, progress: b"plan")
+    config = ["--config", str(tmp_path / "small.yaml"), "--backend", "tensorrt_rtx"]
+    assert run.main(["bench", *config, "--dla-core", "1", "--gpu-fallback"]) == 2
+    assert "--dla-core 1: this machine has no such DLA" in capsys.readouterr().err
 
 
 def test_a_plan_for_a_jetson_is_refused_before_it_is_built(tmp_path, capsys):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Iterator, List
 
 import numpy as np
 import pytest
 
 import run
+from commands import build, engines
+from commands.console import Console
+from commands.stages import in_precision, prepare, read_config, tensor_names
 from engine.tensorrt_api import gpu_count
+from spec.errors import TensorRTError
 from tests.own_logging import own_logging  # noqa: F401
 from tests.small_models import SMALL, write_small
 
@@ -165,6 +171,75 @@ def test_images_beyond_whole_batches_are_not_dropped_in_silence(tmp_path, capsys
 def test_structured_images_calibrate(small):
     found = ranges(small, "--images", "structured:3", "--method", "min_max", "--on", "cpu")
     assert found["about"]["count"] == 3 and found["ranges"] == {"image": 2.0}
+
+
+# Engines
+
+
+def prepared_of(small: str, *overrides: str) -> Any:
+    """What the stages make of a config, by TensorRT-RTX."""
+    parser = argparse.ArgumentParser()
+    build.add_arguments(parser)
+    pairs = [word for each in overrides for word in ("--set", each)]
+    options = parser.parse_args(["--config", small, "--backend", "tensorrt_rtx", *pairs])
+    return prepare(options, Console(), *read_config(options, Console()))
+
+
+@pytest.mark.parametrize("word", ["fp32", "fp16"])
+def test_an_engine_to_compare_with_is_the_main_jobs(small, word):
+    """The names of its weights too, which a refit sets them by."""
+    prepared = prepared_of(small, f"precision={word}")
+    ours, main_jobs = engines.defined(prepared, prepared.model), in_precision(prepared)
+    assert list(ours.named) == list(main_jobs.named) and list(ours.named)[0].startswith("conv.weight")
+    assert ours.precision == main_jobs.precision
+    assert set(tensor_names(prepared.weights).values()) >= {"conv.weight", "fc.weight"}
+
+
+def failing(at: str) -> Any:
+    """engines.opened where TensorRT refuses to build, or the engine to run."""
+
+    def refused(inputs: Any) -> Any:
+        raise TensorRTError("the inference failed: no memory")
+
+    @contextmanager
+    def opened(*arguments: Any) -> Iterator[Any]:
+        if at == "build":
+            raise TensorRTError("TensorRT could not build 'small': All of the candidates were removed")
+        yield refused
+
+    return opened
+
+
+@pytest.fixture
+def int8(small: str) -> Any:
+    ranges(small, "--images", "structured:1", "--method", "min_max", "--on", "cpu")
+    return prepared_of(small, "precision=int8", f"ranges={Path(small).with_name('ranges.json')}")
+
+
+def inside(prepared: Any, way: str = "marked") -> Any:
+    image = {"image": np.ones((1, 2, 7, 9), np.float32)}
+    return engines._inside(argparse.Namespace(), Console(), prepared, prepared.model, image, way, None)
+
+
+def test_an_int8_engine_that_cannot_be_looked_into_is_told_in_tensorrts_words(int8, monkeypatch, capsys):
+    monkeypatch.setattr(engines, "opened", failing("build"))
+    arrays, instead = inside(int8)
+    assert set(arrays) == {"conv", "bn", "relu", "flat", "fc"}
+    assert "the definition run on the CPU" in instead and "All of the candidates were removed" in instead
+    assert "All of the candidates were removed" in capsys.readouterr().err
+
+
+def test_an_int8_engine_that_does_not_run_is_an_error(int8, monkeypatch):
+    monkeypatch.setattr(engines, "opened", failing("run"))
+    with pytest.raises(TensorRTError, match="the inference failed: no memory"):
+        inside(int8)
+
+
+@pytest.mark.parametrize("word, way", [("fp16", "marked"), ("int8", "debug")])
+def test_other_engines_that_do_not_build_are_an_error(small, int8, monkeypatch, word, way):
+    monkeypatch.setattr(engines, "opened", failing("build"))
+    with pytest.raises(TensorRTError, match="All of the candidates were removed"):
+        inside(int8 if word == "int8" else prepared_of(small, "precision=fp16"), way)
 
 
 # On a GPU

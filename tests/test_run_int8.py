@@ -36,7 +36,8 @@ def messages(words: List[str], capsys: Any, code: int = 2) -> str:
 def test_ranges_make_an_int8_plan_and_the_manifest_says_from_which(small, tmp_path):
     ranges = calibrated(small)
     assert set(ranges["ranges"]) == {"image"} and ranges["about"]["count"] == 8
-    words = ["--config", str(small), "--int8", "--set", "ranges=ranges.json", "--output", str(tmp_path / "out")]
+    words = ["--config", str(small), "--int8", "--output", str(tmp_path / "out")]
+    words += ["--set", f"ranges={small.with_name('ranges.json')}"]
     assert run.main(words) == 0
     manifest = json.loads((tmp_path / "out" / "small.plan.json").read_text())
     assert manifest["precision"] == "int8" and list(manifest["ranges"]) == ["ranges.json"]
@@ -57,7 +58,8 @@ def test_images_come_from_a_batch_or_a_folder(small, tmp_path):
 def test_a_tensor_of_zeros_gives_ranges_that_can_be_used(small, tmp_path):
     np.save(tmp_path / "zeros.npy", np.zeros((1, 2, 7, 9), np.float32))
     assert calibrated(small, "--images", str(tmp_path / "zeros.npy"))["ranges"]["image"] == 0.0
-    words = ["--config", str(small), "--int8", "--set", "ranges=ranges.json", "--output", str(tmp_path / "out")]
+    words = ["--config", str(small), "--int8", "--output", str(tmp_path / "out")]
+    words += ["--set", f"ranges={small.with_name('ranges.json')}"]
     assert run.main(words) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -104,6 +105,14 @@ def test_the_job_runs_from_any_directory_and_ends_with_its_code(tmp_path):
     write_small(tmp_path)
     command = [*RUN, "--config", "small.yaml", "--output", "out", "--dry-run"]
     good = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert good.returncode == 0 and good.stdout.splitlines()[-1].startswith("PASSED") and good.stderr == ""
+    assert good.returncode == 0 and good.stdout.splitlines()[-1].startswith("DEFINED") and good.stderr == ""
     bad = subprocess.run([*command, "--set", "weights.path=none.ckpt"], cwd=tmp_path, capture_output=True, text=True)
     assert bad.returncode == 2 and "no such file" in bad.stderr and "Traceback" not in bad.stderr
+
+
+def test_without_its_packages_it_says_what_to_install(tmp_path):
+    command = [sys.executable, "-S", str(ROOT / "run.py"), "--config", "model1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("error: the Python package '") and "pip install -e '.[all]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

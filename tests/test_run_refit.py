@@ -1,7 +1,7 @@
 """run.py refit: what it refuses before an engine is touched, each in a sentence that says what to do.
 
-The plans are TensorRT-RTX's, built on the CPU, where the REFIT flag cannot be set; the table that --refit writes into
-a manifest is added by its own function. What comes after the refusals needs a GPU.
+The plans are TensorRT-RTX's, built without the REFIT flag, which cannot be set without a GPU; the table that --refit
+writes into a manifest is added by its own function. What comes after the refusals needs a GPU.
 """
 
 from __future__ import annotations
@@ -19,18 +19,24 @@ import run
 from commands.console import Console
 from commands.refit import errors_of
 from commands.stages import in_precision, prepare, read_config, tensor_names
-from engine.refit_table import refit_table, tensor_names_of, unchanged_weights
+from engine.refit_table import refit_command, refit_table, tensor_names_of, unchanged_weights
 from engine.tensorrt_api import gpu_count
 from spec.errors import VerificationError
 from tests.own_logging import own_logging  # noqa: F401
 from tests.small_models import SMALL, torch_arrays, write_small
 
-pytestmark = pytest.mark.skipif(gpu_count() > 0, reason="a GPU is here: benchmarks/gpu/refit.py runs the whole job")
+pytest.importorskip("tensorrt_rtx")
+RTX = "--backend=tensorrt_rtx"
+
+ends_without_a_gpu = pytest.mark.skipif(
+    gpu_count() > 0, reason="a GPU is here, where this would go on: benchmarks/gpu/refit.py runs the whole job"
+)
 
 
 def table_now(config: Path, *overrides: str) -> Any:
     """The table that a build with --refit writes."""
-    options = argparse.Namespace(config=str(config), set=list(overrides), sample=False, backend="auto", ledger=False)
+    options = argparse.Namespace(config=str(config), set=list(overrides), sample=False, backend="tensorrt_rtx",
+                                 ledger=False)  # fmt: skip
     console = Console(-1)
     prepared = prepare(options, console, *read_config(options, console))
     return refit_table(in_precision(prepared), tensor_names(prepared.weights))
@@ -40,7 +46,7 @@ def table_now(config: Path, *overrides: str) -> Any:
 def plan(tmp_path: Path) -> Path:
     """small.plan with a manifest that says it is refittable; the config and its checkpoint stand one level up."""
     config = write_small(tmp_path)
-    assert run.main(["-q", "--config", str(config), "--output", str(tmp_path / "out")]) == 0
+    assert run.main(["-q", "--config", str(config), "--output", str(tmp_path / "out"), RTX]) == 0
     path = tmp_path / "out" / "small.plan"
     edit(path, refit=table_now(config))
     return path
@@ -57,20 +63,26 @@ def refit(plan: Path, capsys: Any, *options: str) -> str:
     """What is said on standard error; nothing beside the plan may have changed."""
     before = {path: path.read_bytes() for path in plan.parent.iterdir()}
     config = str(plan.parents[1] / "small.yaml")
-    code = run.main(["refit", "--config", config, "--plan", str(plan), *options])
+    code = run.main(["refit", "--config", config, "--plan", str(plan), RTX, *options])
     captured = capsys.readouterr()
     assert code == 2 and "Traceback" not in captured.err + captured.out
     assert {path: path.read_bytes() for path in plan.parent.iterdir()} == before
     return captured.err
 
 
+def new_weights(plan: Path) -> str:
+    """The option that names a checkpoint of other numbers, written beside the plan."""
+    save_file(torch_arrays(1), plan.with_name("new.safetensors"))
+    return f"--set=weights.path={plan.with_name('new.safetensors')}"
+
+
+@ends_without_a_gpu
 def test_a_plan_that_fits_is_refused_for_want_of_a_gpu_only(plan, capsys):
-    new = plan.with_name("new.safetensors")
-    save_file(torch_arrays(1), new)
-    said = refit(plan, capsys, "--set", f"weights.path={new}")
+    said = refit(plan, capsys, new_weights(plan))
     assert said.startswith("error: refit: TensorRT-RTX") and "on a GPU only, and none answers here" in said
 
 
+@ends_without_a_gpu
 def test_a_checkpoint_with_a_prefix_fits_too(plan, capsys):
     """The weights keep the plan's names; `module.` is what PyTorch's DataParallel puts before them."""
     new = plan.with_name("new.safetensors")
@@ -115,6 +127,12 @@ def test_a_plan_of_another_tensorrt_is_refused(plan, capsys):
     assert "was built by TensorRT 8.5.3.1" in refit(plan, capsys)
 
 
+def test_what_is_refused_says_with_what_to_refit(plan, capsys):
+    said = refit(plan, capsys, "--set=outputs=[fc, relu]")
+    config = plan.parents[1] / "small.yaml"
+    assert f"`run.py refit --config {config} --precision fp32 --backend tensorrt_rtx --plan {plan}`" in said
+
+
 REFUSED: List[Any] = [
     # options; what is said
     (["--set=name=other"], "is a plan of 'small', the config is of 'other'; give the plan's own config"),
@@ -142,18 +160,20 @@ def test_a_weight_of_another_shape_is_named(plan, capsys):
     assert "1 weights differ: fc.bias (float32 4 in the plan, absent here); refit with" in said
 
 
+@ends_without_a_gpu
 def test_old_ranges_are_mentioned_and_new_ones_are_not(plan, capsys):
     """int8: the ranges are of the old weights unless they are calibrated again; kernel scales follow by themselves."""
     config, out = plan.parents[1] / "small.yaml", str(plan.parent)
-    words = ["--config", str(config), "--set=precision=int8"]
-    for count, name in ((1, "old.json"), (2, "new.json")):
-        images = ["--images", f"random:{count}", "--output", str(config.with_name(name))]
-        assert run.main(["calibrate", "--config", str(config), *images]) == 0
-    assert run.main(["-q", *words, "--set=ranges=old.json", "--output", out]) == 0
-    edit(plan, refit=table_now(config, "precision=int8", "ranges=old.json"))
-    for name, mentioned in (("old.json", True), ("new.json", False)):
+    words = ["--config", str(config), RTX, "--set=precision=int8"]
+    old, new = config.with_name("old.json"), config.with_name("new.json")
+    for count, path in ((1, old), (2, new)):
+        images = ["--images", f"random:{count}", "--output", str(path)]
+        assert run.main(["calibrate", "--config", str(config), RTX, *images]) == 0
+    assert run.main(["-q", *words, f"--set=ranges={old}", "--output", out]) == 0
+    edit(plan, refit=table_now(config, "precision=int8", f"ranges={old}"))
+    for path, mentioned in ((old, True), (new, False)):
         capsys.readouterr()
-        assert run.main(["refit", *words, f"--set=ranges={name}", "--plan", str(plan)]) == 2
+        assert run.main(["refit", *words, f"--set=ranges={path}", "--plan", str(plan)]) == 2
         captured = capsys.readouterr()
         assert "on a GPU only" in captured.err
         assert ("are those of the old weights: calibrate on the new checkpoint" in captured.out) is mentioned
@@ -195,7 +215,42 @@ def test_the_precision_of_a_layer_shows_in_the_table(tmp_path):
     }  # fmt: skip
 
 
-def test_a_build_with_refit_is_refused_before_the_proof(tmp_path, capsys):
-    words = ["--config", str(write_small(tmp_path)), "--output", str(tmp_path / "out"), "--refit"]
+@ends_without_a_gpu
+@pytest.mark.parametrize("option", ["--refit", "--strip-weights"])
+def test_a_build_with_refit_is_refused_before_the_proof(tmp_path, capsys, option):
+    words = ["--config", str(write_small(tmp_path)), "--output", str(tmp_path / "out"), RTX, option]
     assert run.main(words) == 2
-    assert "error: --refit: TensorRT-RTX" in capsys.readouterr().err
+    assert f"error: {option}: TensorRT-RTX" in capsys.readouterr().err
+
+
+STRIPPED = {"strip_weights": True}
+ALONE = "was built with --strip-weights alone and takes only the weights of its build, but 6 have other numbers: "
+
+
+def test_a_stripped_plan_that_takes_only_its_own_weights_gets_no_others(plan, capsys):
+    """TensorRT calls what would follow unpredictable behavior (REFIT_IDENTICAL)."""
+    edit(plan, options=STRIPPED)
+    said = refit(plan, capsys, new_weights(plan))
+    assert ALONE + "conv.weight, conv.bias, bn/scale, bn/shift, fc.weight and 1 more; build it with" in said
+    edit(plan, refitted={"seconds": 1.0})  # filled, it is still of that kind
+    assert "build it with --refit --strip-weights" in refit(plan, capsys, new_weights(plan))
+
+
+@ends_without_a_gpu
+def test_a_stripped_plan_takes_its_own_weights_and_with_refit_any(plan, capsys):
+    edit(plan, options=STRIPPED)
+    assert "on a GPU only" in refit(plan, capsys)
+    edit(plan, options={**STRIPPED, "refit": True})
+    assert "on a GPU only" in refit(plan, capsys, new_weights(plan))
+
+
+def test_the_command_of_a_refit_names_all_that_the_build_was_given():
+    tensorrt, config = {"name": "tensorrt", "version": "10.3"}, {"file": "my net.yaml", "set": ["batch={min: 1}"]}
+    manifest = {"tensorrt": tensorrt, "config": config, "precision": "fp16"}
+    given = "--config 'my net.yaml' '--set=batch={min: 1}' --precision fp16 --backend tensorrt"
+    wanted = f"run.py refit {given} --plan a.plan"
+    assert refit_command(Path("a.plan"), manifest) == wanted
+    mixed = {**manifest, "precision": {"default": "fp16", "fp32": ["fc"]}}  # as the config has it, or its --set
+    assert "--precision" not in refit_command(Path("a.plan"), mixed)
+    bundle = {**manifest, "config": {"file": "folder"}, "bundle": {"made_from": {"config": config}}}
+    assert refit_command(Path("a.plan"), bundle) == wanted

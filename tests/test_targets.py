@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import platform
+from types import SimpleNamespace
+from typing import Any, Tuple
 
 import pytest
 
+import run
 from commands import build_arguments
+from engine import cuda_driver
 from engine.build_options import PlanOptions, known_targets, needed_capabilities
 from engine.targets import (
     capability_word,
@@ -20,6 +25,8 @@ from engine.targets import (
 )
 from engine.tensorrt_api import CAPABILITIES, load
 from spec.errors import UsageError
+from tests.own_logging import own_logging  # noqa: F401
+from tests.small_models import write_small
 
 TENSORRT = load("tensorrt_rtx")
 JETSONS = [target for target in targets().values() if target.is_jetson]
@@ -190,3 +197,71 @@ def test_pcs_become_compute_capabilities():
     assert planned("--target", "turing,ada").targets == ("sm75", "sm89")
     assert build_arguments.compute_capabilities(parsed("--target", "orin@5.1")) == ["sm87"]
     assert build_arguments.compute_capabilities(parsed()) == []
+
+
+class Driver:
+    """libcuda with one GPU, as ctypes calls it: a result code back, the answer where the first argument points."""
+
+    def __init__(self, capability: Tuple[int, int], result: int = 0) -> None:
+        self._attributes, self._result = dict(zip((75, 76), capability)), result
+
+    def cuInit(self, flags: int) -> int:
+        return 0
+
+    def cuDeviceGetCount(self, count: Any) -> int:
+        count._obj.value = 1
+        return self._result
+
+    def cuDeviceGet(self, device: Any, ordinal: int) -> int:
+        device._obj.value = 7
+        return self._result
+
+    def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:
+        assert device.value == 7
+        value._obj.value = self._attributes[attribute]
+        return self._result
+
+
+@pytest.mark.parametrize(
+    "machine, driver, wanted",
+    [
+        ("aarch64", Driver((8, 7)), True),
+        ("aarch64", Driver((7, 2)), False),
+        ("aarch64", Driver((8, 7), result=100), False),
+        ("aarch64", None, False),
+        ("x86_64", Driver((8, 7)), False),
+    ],
+)
+def test_the_device_itself_needs_no_binding_to_be_known(monkeypatch, machine, driver, wanted):
+    def absent(*arguments: Any) -> Any:
+        raise UsageError("neither cuda-python nor pycuda is installed")
+
+    monkeypatch.setattr("engine.devices.open_device", absent)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(cuda_driver, "load_driver", lambda: driver)
+    assert is_this_machine(find_target("orin"), SimpleNamespace(is_rtx=False)) is wanted
+    assert cuda_driver.gpu_count() == (driver is not None and driver._result == 0)
+
+
+def test_the_driver_and_the_binding_name_the_same_gpu():
+    if not cuda_driver.gpu_count():
+        assert cuda_driver.compute_capability() is None
+        pytest.skip("no GPU answers")
+    from engine.devices import open_device
+
+    with open_device() as device:
+        assert cuda_driver.compute_capability() == tuple(device.facts().compute_capability)
+
+
+def test_the_options_of_a_build_are_worked_out_once(tmp_path, monkeypatch):
+    """For `auto` and for a Jetson's name that asks the GPU."""
+    worked_out, plan_options = [], build_arguments.plan_options
+
+    def counted(*arguments: Any) -> Any:
+        worked_out.append(plan_options(*arguments))
+        return worked_out[-1]
+
+    monkeypatch.setattr(build_arguments, "plan_options", counted)
+    words = ["--config", str(write_small(tmp_path)), "--output", str(tmp_path / "out"), "--backend", "tensorrt_rtx"]
+    assert run.main([*words, "--target", "ada", "--workspace", "64"]) == 0
+    assert worked_out == [PlanOptions(("sm89",), 64 << 20)]

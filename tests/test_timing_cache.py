@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import pwd
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, List, Optional
 
 import pytest
 
+from commands import build_arguments, device_stages
+from commands.console import Console
 from engine import timing_cache
 from engine.network import create_builder
 from engine.tensorrt_api import TensorRT, gpu_count, load
-from spec.errors import UsageError
+from spec.errors import DeviceError, UsageError
+from tests.full_disk import unprivileged
+from tests.memory_device import MemoryDevice
+from tests.own_logging import own_logging  # noqa: F401
 
 TENSORRT = load("tensorrt" if gpu_count() else "tensorrt_rtx")
 
@@ -96,3 +105,82 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
 def test_there_is_a_file_for_each_version_and_gpu():
     name = timing_cache.default_path(TENSORRT, "NVIDIA H200 / (PCIe)").name
     assert name == f"timing-{TENSORRT.version}-nvidia-h200-pcie-.cache"
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home that its user may not write to, as `docker run -u 1000` has."""
+    tmp_path.chmod(0o755)
+    home = tmp_path / "home"
+    home.mkdir(mode=0o555)
+    monkeypatch.setenv("HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whom the password file does not know, without HOME."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+def test_a_cache_that_was_asked_for_names_its_option(closed):
+    path = closed / "deep" / "t.cache"
+    with unprivileged(), pytest.raises(UsageError, match=f"^--timing-cache {path}: {path.parent}: cannot be written: "):
+        timing_cache.attach(TENSORRT, configuration(), path)
+
+
+def test_a_user_without_a_home_is_told_to_name_a_file(homeless):
+    with pytest.raises(UsageError, match="^--timing-cache: this user has no home directory .*; name a FILE$"):
+        timing_cache.default_path(TENSORRT, "H200")
+
+
+def options_of(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    build_arguments.add_arguments(parser)
+    return parser.parse_args(words, argparse.Namespace(backend=TENSORRT.name))
+
+
+def machine_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
+    """The machine of a bundle's build, as where a GPU answers."""
+    monkeypatch.setattr(device_stages, "_gpu", lambda tensorrt: SimpleNamespace(name="NVIDIA H200"))
+    return device_stages.open_machine(options_of(*words), Console(), [])
+
+
+def test_a_default_that_cannot_be_kept_ends_no_build(closed, monkeypatch, capsys):
+    with unprivileged():
+        assert machine_of(monkeypatch).options.timing_cache is None
+    [said] = capsys.readouterr().err.splitlines()
+    path = f"--timing-cache {closed}/.cache/trt-transplant/timing-"
+    assert said.startswith(f"WARNING engine.timing_cache: built without a timing cache: {path}")
+
+
+def test_a_default_without_a_home_ends_no_build(homeless, monkeypatch, capsys):
+    assert machine_of(monkeypatch).options.timing_cache is None
+    [said] = capsys.readouterr().err.splitlines()
+    assert "built without a timing cache: --timing-cache: this user has no home directory" in said
+
+
+@pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
+def test_a_default_that_can_be_kept_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert machine_of(monkeypatch).options.timing_cache == timing_cache.default_path(TENSORRT, "NVIDIA H200")
+    asked = tmp_path / "t.cache"
+    assert machine_of(monkeypatch, "--timing-cache", str(asked)).options.timing_cache == asked
+
+
+def test_a_device_that_tells_nothing_is_given_back(monkeypatch):
+    class Silent(MemoryDevice):
+        def facts(self) -> Any:
+            raise DeviceError("CUDA: it says nothing")
+
+    device = Silent()
+    device.stream()
+    monkeypatch.setattr("engine.devices.open_device", lambda: device)
+    with pytest.raises(DeviceError, match="it says nothing"):
+        build_arguments.plan_options(options_of("--timing-cache", "auto"), TENSORRT)
+    assert device.held == 0

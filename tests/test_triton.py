@@ -118,6 +118,17 @@ def test_other_inputs_are_refused_by_name(tmp_path):
     assert names_in(repository) == before
 
 
+def test_a_plan_for_another_dla_is_refused(tmp_path):
+    """One config.pbtxt says for all versions which DLA they run on."""
+    plans = [made_plan(tmp_path / word, word.encode(), options={"dla_core": int(word)}) for word in ("1", "01", "0")]
+    assert [publish_plans(tmp_path / "r", plan).version for plan in plans[:2]] == [1, 2]
+    for plan, found in ((plans[2], "0"), (made_plan(tmp_path / "d", b"d"), "none")):
+        with pytest.raises(UsageError, match=f"version 2 and the new plan differ in .*: DLA core: 1 and {found};"):
+            publish_plans(tmp_path / "r", plan)
+    text = (tmp_path / "r/m/config.pbtxt").read_text()
+    assert text.count("secondary_devices {\n    kind: KIND_NVDLA\n    device_id: 1\n") == 1
+
+
 def test_a_model_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "r/m/1").mkdir(parents=True)
     with pytest.raises(UsageError, match="m/1: holds no plan of `run.py triton`; choose another --name"):

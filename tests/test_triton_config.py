@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from math import prod
 from typing import Any, Dict
 
 import pytest
 
 from deploy.pbtxt import write_text
 from deploy.triton_config import ServingOptions, contract, differences, model_config, plan_names
+from engine.manifest import describe_tensors
 from engine.plan_check import read_manifest
 from spec.errors import UsageError
+from tests.small_models import graph_of
 from tests.triton_repository import made_plan
 
 text_format = pytest.importorskip("google.protobuf.text_format", reason="protobuf reads the text back")
@@ -31,8 +34,17 @@ def manifest_of(tmp_path):
 
 
 def config_of(manifest: Dict[str, Any], **options: Any) -> Any:
-    message = model_config("m", contract([manifest]), manifest["batch"], ServingOptions(**options))
-    return text_format.Parse(write_text(message), schema.ModelConfig())
+    message = model_config("m", contract([manifest]), ServingOptions(**options))
+    config = text_format.Parse(write_text(message), schema.ModelConfig())
+    for row in [*config.input, *config.output]:
+        check_shape(row, config.max_batch_size)
+    return config
+
+
+def check_shape(row: Any, largest: int) -> None:
+    """What Triton's ValidateIOShape (core, model_config_utils.cc) wants of an input or output."""
+    assert row.dims and all(size > 0 for size in row.dims)
+    assert not row.HasField("reshape") or largest > 0 and prod(row.reshape.shape) == prod(row.dims)
 
 
 def test_a_fixed_batch_says_its_dims_whole(manifest_of):
@@ -74,10 +86,42 @@ def test_every_option_has_its_field(manifest_of, tmp_path):
     assert not config_of(manifest_of(), warmup="none").model_warmup
 
 
+NUMBER = {"name": "image", "shape": [-1], "dtype": "float32", "layout": None}
+
+
+def test_one_number_an_image_has_a_dimension_for_triton(manifest_of):
+    """An argmax without keep_dims leaves the batch alone."""
+    layers = [("argmax", {"name": "best", "inputs": ["scores"], "keep_dims": False})]
+    graph = graph_of(layers, {"scores": (1, 5)}, ["best"], BATCH)
+    config = config_of(manifest_of(batch=BATCH, outputs=describe_tensors(graph, ["best"])))
+    (best,) = config.output
+    assert (best.name, list(best.dims), list(best.reshape.shape)) == ("best", [1], []) and best.HasField("reshape")
+    assert not config.input[0].HasField("reshape")
+
+
+def test_an_input_of_one_number_an_image_is_warmed_up_as_clients_send_it(manifest_of):
+    config = config_of(manifest_of(batch=BATCH, inputs=[NUMBER]))
+    assert list(config.input[0].dims) == [1] and config.input[0].HasField("reshape")
+    assert [list(row.inputs["image"].dims) for row in config.model_warmup] == [[1]] * 3
+
+
+@pytest.mark.parametrize("core", [0, 1])
+def test_a_plan_for_a_dla_names_it(manifest_of, core):
+    (group,) = config_of(manifest_of(options={"dla_core": core, "gpu_fallback": True}), gpus=(0,)).instance_group
+    assert [(each.kind, each.device_id) for each in group.secondary_devices] == [
+        (schema.ModelInstanceGroup.SecondaryDevice.KIND_NVDLA, core)
+    ]
+    assert group.kind == schema.ModelInstanceGroup.KIND_GPU and list(group.gpus) == [0]
+
+
+def test_a_plan_of_the_gpu_alone_names_no_dla(manifest_of):
+    assert not config_of(manifest_of(options={"workspace": 1})).instance_group[0].secondary_devices
+
+
 def test_several_plans_are_told_apart_by_compute_capability(manifest_of):
     manifests = [manifest_of(b"a", "8.6"), manifest_of(b"b", "9.0")]
     config = text_format.Parse(
-        write_text(model_config("m", contract(manifests), None, ServingOptions())), schema.ModelConfig()
+        write_text(model_config("m", contract(manifests), ServingOptions())), schema.ModelConfig()
     )
     assert dict(config.cc_model_filenames) == {"8.6": "model_sm86.plan", "9.0": "model_sm90.plan"}
     assert plan_names(manifests) == ["model_sm86.plan", "model_sm90.plan"]
@@ -85,7 +129,7 @@ def test_several_plans_are_told_apart_by_compute_capability(manifest_of):
 
 
 def test_the_same_manifests_give_the_same_text(manifest_of):
-    texts = {write_text(model_config("m", contract([manifest_of()]), None, ServingOptions())) for _ in range(2)}
+    texts = {write_text(model_config("m", contract([manifest_of()]), ServingOptions())) for _ in range(2)}
     assert len(texts) == 1
 
 
@@ -96,6 +140,10 @@ REFUSED: Dict[str, Any] = {
     "other batches": (
         ({"capability": "9.0"}, {"capability": "8.6", "batch": BATCH}),
         "plans of one model differ: max_batch_size: 0 and 16; input 'image': TYPE_UINT8 [1, 8, 9, 3] and TYPE_UINT8",
+    ),
+    "a DLA and none": (
+        ({"capability": "8.7", "options": {"dla_core": 0}}, {"capability": "8.6"}),
+        "plans of one model differ: DLA core: 0 and none",
     ),
     "no single requests": (
         ({"batch": {"min": 2, "opt": 4, "max": 8}},),
@@ -130,3 +178,11 @@ def test_differences_name_each_field(manifest_of):
         "input 'image': TYPE_UINT8 [1, 8, 9, 3] and none",
         "input 'photo': none and TYPE_UINT8 [1, 8, 9, 3]",
     ]
+
+
+def test_a_number_and_an_axis_of_one_differ(manifest_of):
+    """Clients see the same, but a config with the reshape does not fit the plan with the axis."""
+    number, axis = (
+        contract([manifest_of(batch=BATCH, inputs=[dict(NUMBER, shape=list(shape))])]) for shape in ([-1], [-1, 1])
+    )
+    assert differences(number, axis) == ["input 'image': TYPE_FP32 [1] for [] in the plan and TYPE_FP32 [1]"]

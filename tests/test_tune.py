@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ import yaml
 
 import run
 from commands.configs import load_graph
+from engine.build_options import PlanOptions
 from engine.interpreter import Interpreter
 from engine.network import define
 from engine.precision import FP32, plan_precision
 from engine.tensorrt_api import gpu_count, load
+from spec.errors import DeviceError, UsageError
+from tests.memory_device import MemoryDevice
 from tests.own_logging import own_logging  # noqa: F401
 from tests.sample_models import overrides_of
 from tests.small_models import SMALL, torch_arrays, write_small
@@ -110,7 +114,8 @@ def test_a_file_of_its_own_and_every_trial_as_json(tmp_path, capsys):
     assert yaml.safe_load(output.read_text()) == {"precision": {"default": "fp16", "fp32": ["up", "down"]}}
     assert output.read_text().startswith("# run.py tune") and "precision: {" not in capsys.readouterr().out
     told = json.loads(trace.read_text())
-    assert told["precision"] == {"default": "fp16", "fp32": ["up", "down"]} and not told["exhausted"]
+    assert told["precision"] == {"default": "fp16", "fp32": ["up", "down"]}
+    assert told["complete"] and not told["exhausted"]
     assert [trial["step"] for trial in told["trials"][:3]] == ["none kept", "all kept", "rank"]
     assert told["trials"][0]["error"] == "inf"
 
@@ -130,7 +135,7 @@ def test_int8_keeps_the_convolution_that_suffers_in_fp16(tmp_path, capsys):
     weights = {**torch_arrays(), "second.weight": np.eye(3, dtype=np.float32)[:, :, None, None]}
     write_small(tmp_path, config.read_text(), weights)
     (tmp_path / "ranges.json").write_text(json.dumps({"ranges": {"image": 4.0, "pool": 0.001}}))
-    options = ["--precision", "int8", "--set", "ranges=ranges.json", "--tolerance", "5e-2"]
+    options = ["--precision", "int8", "--set", f"ranges={tmp_path / 'ranges.json'}", "--tolerance", "5e-2"]
     assert tune(config, *options) == 0
     out = capsys.readouterr().out
     assert yaml.safe_load(out.splitlines()[-1]) == {"precision": {"default": "int8", "fp16": ["second"]}}
@@ -140,7 +145,7 @@ def test_int8_keeps_the_convolution_that_suffers_in_fp16(tmp_path, capsys):
 def test_what_even_all_kept_cannot_reach_is_a_failure_with_a_cure(tmp_path, capsys):
     config = write_net(tmp_path)
     (tmp_path / "ranges.json").write_text(json.dumps({"ranges": {"image": 4.0}}))
-    options = ["--precision", "int8", "--set", "ranges=ranges.json"]
+    options = ["--precision", "int8", "--set", f"ranges={tmp_path / 'ranges.json'}"]
     assert tune(config, *options) == 1
     err = capsys.readouterr().err
     assert all(words in err for words in ("all 1 groups in fp16", "is inf", "wanted 0.01", "--high fp32"))
@@ -148,25 +153,68 @@ def test_what_even_all_kept_cannot_reach_is_a_failure_with_a_cure(tmp_path, caps
     assert {"up", "down"} <= set(yaml.safe_load(capsys.readouterr().out.splitlines()[-1])["precision"]["fp32"])
 
 
-def test_an_interrupt_prints_the_best_so_far(tmp_path, capsys, monkeypatch):
-    from verify.trials import Interpreted
-
-    real, calls = Interpreted.error, []  # type: Any, List[Any]
+@pytest.mark.parametrize(
+    "end, code, words",
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),  # as Ctrl-C does, between two lines of ours
+        (DeviceError("CUDA: out of memory"), 1, "a trial failed"),
+        (UsageError("timing.cache: cannot be read"), 2, "a trial failed"),
+    ],
+    ids=["Ctrl-C", "GPU memory", "timing cache"],
+)
+def test_whatever_ends_the_search_the_best_so_far_is_told(tmp_path, capsys, monkeypatch, end, code, words):
+    real, calls = trials.Interpreted.error, []  # type: Any, List[Any]
 
     def error(self: Any, kept: Any) -> float:
         calls.append(kept)
         if len(calls) == 4:
-            raise KeyboardInterrupt  # as Ctrl-C does, between two lines of ours
+            raise end
         return float(real(self, kept))
 
-    monkeypatch.setattr(Interpreted, "error", error)
-    config = write_net(tmp_path)
+    monkeypatch.setattr(trials.Interpreted, "error", error)
+    config, trace = write_net(tmp_path), tmp_path / "trials.json"
     before = config.read_bytes()
-    assert tune(config, "--precision", "fp16", "--write") == 130
+    assert tune(config, "--precision", "fp16", "--write", "--json", str(trace)) == code
     captured = capsys.readouterr()
-    assert "interrupted; the best so far; 3 trials" in captured.out and "4 of 5 groups" in captured.out
+    assert f"{words}; the best so far; 3 trials" in captured.out and "4 of 5 groups" in captured.out
     assert "precision: {default: fp16" in captured.out  # printed, since it is not written
-    assert config.read_bytes() == before
+    assert config.read_bytes() == before and str(end) in captured.err
+    told = json.loads(trace.read_text())
+    assert len(told["trials"]) == 3 and told["precision"]["default"] == "fp16" and told["complete"] is False
+
+
+class Loaded:
+    """engine.runner.Runner that gives what each case expects, and counts what it took."""
+
+    opened, closed, runs = 0, 0, 0
+    arguments: Any = ()
+
+    def __init__(self, *arguments: Any) -> None:
+        Loaded.opened, Loaded.arguments = Loaded.opened + 1, arguments
+
+    def run(self, inputs: Any) -> Any:
+        Loaded.runs += 1
+        return {"fc": inputs["image"]}
+
+    def __enter__(self) -> Loaded:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        Loaded.closed += 1
+
+
+def test_an_engine_is_loaded_once_a_trial_and_not_once_a_case(monkeypatch):
+    devices = []
+    monkeypatch.setattr(trials, "open_device", lambda: devices.append(MemoryDevice()) or devices[-1])
+    monkeypatch.setattr(trials, "build_plan", lambda *arguments: b"plan")
+    monkeypatch.setattr(trials, "Runner", Loaded)
+    images = [np.full((1, 2), number, np.float32) for number in range(5)]
+    cases = [trials.Case({"image": image}, {"fc": image}) for image in images]
+    definition = SimpleNamespace(tensorrt="here", graph=SimpleNamespace(outputs=["fc"]))
+    built = trials.Built(PlanOptions(dla_core=1), lambda kept: definition, cases, "max", print)
+    assert [built.error(frozenset()), built.error(frozenset("a"))] == [0.0, 0.0]
+    assert (len(devices), Loaded.opened, Loaded.closed, Loaded.runs) == (2, 2, 2, 10)
+    assert Loaded.arguments == ("here", b"plan", devices[-1], 1)
 
 
 def test_a_recorded_reference_judges_instead_of_fp32(tmp_path, capsys):

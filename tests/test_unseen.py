@@ -102,3 +102,51 @@ def test_a_louder_input_tells_relu_from_relu6(clamped):
 def test_an_input_of_the_users_own_is_the_only_one(clamped):
     found = compare_layers(clamped("relu"), input="random:1", backend="tensorrt_rtx")
     assert found.passed and "relu and relu6 not told apart: in 1 of 1 layers" in found.notes[0]
+
+
+BYTES = """
+name: bytes
+architecture: plain
+inputs:
+  image: {shape: [1, 8, 8, 3], dtype: uint8, layout: NHWC}
+weights: {path: net}
+reference: {graph: net.meta}
+layers:
+  - cast: {name: floats, dtype: float32}
+  - scale: {name: small, scale: 1/255}
+  - convolution: {name: conv, filters: 4, kernel: 3, stride: 1, padding: same, bias: true}
+  - activation: {name: relu, function: FUNCTION}
+outputs: [relu]
+"""
+
+
+@pytest.fixture
+def bytes_config(tmp_path):
+    """Writes a TensorFlow 1 graph that takes uint8, casts it and clamps at 6; returns its config's maker."""
+    tf = pytest.importorskip("tensorflow").compat.v1
+    with tf.Graph().as_default(), tf.Session() as session:
+        image = tf.cast(tf.placeholder(tf.uint8, [None, 8, 8, 3], name="image"), tf.float32, name="floats")
+        small = tf.multiply(image, 1 / 255, name="small")
+        start = tf.random_normal_initializer(stddev=0.2, seed=0)
+        kernel = tf.get_variable("conv/kernel", [3, 3, 3, 4], initializer=start)
+        bias = tf.get_variable("conv/bias", [4])
+        with tf.name_scope("conv/"):
+            conv = tf.nn.bias_add(tf.nn.conv2d(small, kernel, 1, "SAME"), bias)
+        tf.nn.relu6(conv, name="relu")
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(tmp_path / "net"))
+
+    def config(function: str) -> str:
+        path = tmp_path / "bytes.yaml"
+        path.write_text(BYTES.replace("FUNCTION", function))
+        return str(path)
+
+    return config
+
+
+def test_whole_numbers_are_louder_behind_their_cast(bytes_config):
+    right = compare_layers(bytes_config("relu6"), backend="tensorrt_rtx")
+    assert right.passed
+    assert right.notes == ("relu and relu6 are told apart in 1 of 1 layers by an input 32 times as loud",)
+    wrong = compare_layers(bytes_config("relu"), backend="tensorrt_rtx")
+    assert wrong.first_bad.layer == "relu" and wrong.first_bad.accumulated.passed

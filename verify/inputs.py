@@ -22,7 +22,7 @@ def make_inputs(graph: Graph, wish: str) -> Tuple[Inputs, str]:
     """Arrays by input name, and a sentence that says where they came from.
 
     Args:
-        wish: `random:SEED`, `loud:SEED` (the same times LOUDER where they are floats), `structured:SEED` (see
+        wish: `random:SEED`, `loud:SEED` (the same times LOUDER, as floats), `structured:SEED` (see
             structured_images.py), an `.npy` file, an `.npz` with one array an input, or an image file of its size.
 
     Raises:
@@ -49,9 +49,9 @@ def make_inputs(graph: Graph, wish: str) -> Tuple[Inputs, str]:
 
 
 def _louder(inputs: Inputs) -> Inputs:
-    """Floats times LOUDER; whole numbers have no room."""
-    floats = {name: array * array.dtype.type(LOUDER) for name, array in inputs.items() if array.dtype != np.uint8}
-    return {**inputs, **floats}
+    """Times LOUDER; for whole numbers, which have no room, as floats: what a network has behind its cast."""
+    floats = {name: array.astype(np.float32) if array.dtype == np.uint8 else array for name, array in inputs.items()}
+    return {name: array * array.dtype.type(LOUDER) for name, array in floats.items()}
 
 
 def _random(graph: Graph, seed: int) -> Inputs:

@@ -41,7 +41,7 @@ class _Call(NamedTuple):
 def open_source(model: ModelSpec) -> Reference:
     """Loads the model of `reference.keras`; see verify.reference.open_reference."""
     place = f"{model.place('reference', 'keras')}: reference.keras"
-    path = model.beside(model.reference.keras)
+    path = model.beside(model.reference.keras, "reference", "keras")
     if not path.is_file():
         raise UsageError(f"{place}: no file {path} - wanted a full model, .keras or .h5")
     version, config = _written_by(path, place)

@@ -58,7 +58,7 @@ def record(path: Path, activations: Activations, origin: Origin) -> None:
 def open_source(model: ModelSpec) -> Reference:
     """Opens the file of `reference.activations`; see verify.reference.open_reference."""
     place = f"{model.place('reference', 'activations')}: reference.activations"
-    path = model.beside(model.reference.activations)
+    path = model.beside(model.reference.activations, "reference", "activations")
     if not path.is_file():
         raise UsageError(f"{place}: no file {path} - write it with `run.py record` where the framework is")
     file = _open(path, place)

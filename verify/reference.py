@@ -56,6 +56,10 @@ class Reference:
         """Shape, -1 where free, None where unknown, and dtype that the source model takes for our input `name`."""
         raise NotImplementedError
 
+    def casts(self, name: str) -> bool:
+        """Whether the source model first casts our uint8 input `name`, and takes floats behind that cast instead."""
+        return False
+
     def by_rule(self, layers: Sequence[Layer]) -> Dict[str, str]:
         """Our layer -> its tensor, by the framework's own habits of naming; layers without one are absent."""
         raise NotImplementedError

@@ -36,6 +36,7 @@ def source_inputs(
     for name, spec in graph.inputs.items():
         (shape, dtype), place = reference.takes(name), f"{model.place('inputs', name)}: input '{name}'"
         array, layout = _fed(model, spec, inputs[name])
+        dtype = array.dtype.name if _behind_cast(spec, array, reference, name) else dtype
         # a preprocessed image is rounded once, a raw input has to arrive as it is
         if not np.can_cast(array.dtype, dtype, "same_kind" if array.dtype == np.float64 else "safe"):
             problems.append(f"{place} is {array.dtype}, {reference.title} takes {dtype}; should reference.feed change?")
@@ -46,6 +47,18 @@ def source_inputs(
     if problems:
         raise VerificationError(problems)
     return fed
+
+
+def takes_louder(model: ModelSpec, graph: Graph, reference: "Reference") -> bool:
+    """Whether every input may exceed what its type holds: a uint8 one where it is preprocessed, or behind its cast."""
+    return all(
+        spec.dtype != "uint8" or _preprocessed(model, spec) or reference.casts(name)
+        for name, spec in graph.inputs.items()
+    )
+
+
+def _behind_cast(spec: InputSpec, array: np.ndarray, reference: "Reference", name: str) -> bool:
+    return spec.dtype == "uint8" and array.dtype == np.float32 and reference.casts(name)
 
 
 def input_tensors(

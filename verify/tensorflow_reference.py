@@ -41,7 +41,7 @@ class _Source(NamedTuple):
 def open_source(model: ModelSpec) -> Reference:
     """Imports the graph of `reference.graph` and restores its variables; see verify.reference.open_reference."""
     place = f"{model.place('reference', 'graph')}: reference.graph"
-    path = model.beside(model.reference.graph)
+    path = model.beside(model.reference.graph, "reference", "graph")
     if not path.is_file():
         raise UsageError(f"{place}: no file {path} - wanted a .meta or a frozen .pb")
     source = _import(import_framework("tensorflow", place), path, place)
@@ -75,19 +75,30 @@ class TensorFlowReference(Reference):
         tensor = self._inputs[name]
         return _shape(tensor), tensor.dtype.name
 
+    def casts(self, name: str) -> bool:
+        return all(op.type == "Cast" for op in self._inputs[name].consumers())
+
     def by_rule(self, layers: Sequence[Layer]) -> Dict[str, str]:
         """The op of the layer's name; else the one op of the scope of its name that leads out of the scope."""
         found = self._flow.outputs_of(layers, self._prefix)
         return {layer: name for layer, name in found.items() if name in self._tensors}
 
     def activations(self, inputs: Mapping[str, np.ndarray], names: Iterable[str]) -> Dict[str, np.ndarray]:
-        feeds = {tensor: inputs[name] for name, tensor in self._inputs.items()}
+        feeds = {fed: inputs[name] for name in self._inputs for fed in self._fed(name, inputs[name].dtype)}
         feeds.update((phase, False) for phase in self._phases)
         errors = self._source.tensorflow.errors
         try:
             return self._session.run({name: self._tensors[name] for name in names}, feeds)
         except (errors.OpError, ValueError) as error:
             raise VerificationError(f"{self._source.place}: {self.title} fails: {_reason(error)}") from error
+
+
+    def _fed(self, name: str, dtype: Any) -> List[Any]:
+        """The tensors that our input feeds: its placeholder, or what would cast it where it is floats already."""
+        tensor = self._inputs[name]
+        if tensor.dtype.is_integer and np.issubdtype(dtype, np.floating):
+            return [op.outputs[0] for op in tensor.consumers()]
+        return [tensor]
 
 
 # opening

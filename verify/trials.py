@@ -12,12 +12,13 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Name
 import numpy as np
 
 from engine.build_options import PlanOptions
+from engine.devices import open_device
 from engine.emulation import interpreter_of
-from engine.execution import run_plan
 from engine.inside import expose
 from engine.interpreter import Interpreter
 from engine.network import Definition
 from engine.plan import Progress, build_plan
+from engine.runner import Runner
 from spec.errors import TensorRTError, VerificationError
 from spec.graph import Graph
 from verify.compare import Difference, Tolerance, difference
@@ -150,6 +151,7 @@ class Built(Trials):
     def results(self, definition: Definition) -> Iterator[Arrays]:
         if not set(definition.graph.outputs).issuperset(self.cases[0].expected):
             expose(definition, "marked", self.cases[0].expected)
-        plan = build_plan(definition, self._options, Progress())
-        for case in self.cases:
-            yield run_plan(definition.tensorrt, plan, case.inputs)
+        plan, core = build_plan(definition, self._options, Progress()), self._options.dla_core
+        with open_device() as device, Runner(definition.tensorrt, plan, device, core) as runner:
+            for case in self.cases:
+                yield runner.run(case.inputs)

@@ -49,4 +49,6 @@ def unseen(graph: Graph, quiet: Sequence[str], still: Sequence[str]) -> Iterator
     if still:
         names = ", ".join(still[:SHOWN]) + (", ..." if still[SHOWN:] else "")
         counted = f"in {len(still)} of {count} layers this input reaches no value above 6"
-        yield f"relu and relu6 not told apart: {counted} ({names}); an --input of larger numbers would"
+        floats = any(spec.dtype != "uint8" for spec in graph.inputs.values())
+        cure = "; an --input of larger numbers would" if floats else ""
+        yield f"relu and relu6 not told apart: {counted} ({names}){cure}"

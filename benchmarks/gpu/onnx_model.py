@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.gpu.subject import Subject, weights_of
 from engine.build_options import PlanOptions
-from engine.quantization import INT8_MAX, kernel_scales, quantized_reads
+from engine.quantization import kernel_scales, quantized_reads, scales_of
 from spec.graph import Graph
 from spec.layers.arrangement import TO_NHWC
 from spec.layers.layer import axis_number, axis_numbers
@@ -46,7 +46,7 @@ class Writer:
 
     def _quantized(self, name: str) -> str:
         if name not in self.quantized:
-            scale = np.float32(self.ranges[name] / INT8_MAX or 1.0)
+            scale = scales_of(self.ranges[name])
             self.quantized[name] = self._and_back(name, name, scale, np.int8(0))
         return self.quantized[name]
 

@@ -32,7 +32,7 @@ from engine.pinning import pin_layers
 from engine.plan import Progress, build_plan
 from engine.precision import plan_precision
 from engine.profiling import profile
-from engine.quantization import INT8_MAX
+from engine.quantization import scales_of
 from engine.runner import Runner
 from spec.errors import TransplantFailure
 from spec.graph import Graph
@@ -93,7 +93,7 @@ def with_int8_input(net: Network, tensorrt: Any, precision: Any) -> Definition:
     image = definition.add_input("image", trt.int8, graph.tensors["image"].shape)
     if image.shape[1] == VECTOR:
         image.allowed_formats = 1 << int(trt.TensorFormat.CHW4)
-    scale = trt.Weights(np.array([net.ranges["image"] / INT8_MAX], np.float32))
+    scale = trt.Weights(scales_of(net.ranges["image"]))
     factor = definition.add_constant((), scale).get_output(0)
     emission.tensors["image/dequantized"] = definition.add_dequantize(image, factor).get_output(0)
     for layer in graph.layers:

@@ -7,7 +7,7 @@ Addresses, streams and graphs are integers, so every binding can give them.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Type, TypeVar
 
@@ -174,7 +174,9 @@ class Device:
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self.close()
+        # an error that CUDA repeats at every call from now on must not take the place of the one that says why
+        with suppress(DeviceError) if error else nullcontext():
+            self.close()
 
 
 def no_pinned_memory(size: int) -> DeviceError:

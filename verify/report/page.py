@@ -180,7 +180,7 @@ def _environment() -> Any:
     try:
         import jinja2
     except ImportError:
-        raise UsageError("report: the HTML page needs Jinja2: pip install 'trt-transplant[report]'") from None
+        raise UsageError("report: the HTML page needs Jinja2: pip install -e '.[report]'") from None
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(HERE)),
         autoescape=True,

@@ -34,7 +34,7 @@ def import_plotly() -> Any:
     try:
         import plotly.graph_objects
     except ImportError:
-        raise UsageError("report: the HTML page needs plotly: pip install 'trt-transplant[report]'") from None
+        raise UsageError("report: the HTML page needs plotly: pip install -e '.[report]'") from None
     return plotly.graph_objects
 
 

@@ -1,0 +1,23 @@
+"""run.py precisions: errors that no number says are words, so that any reader of JSON takes the file."""
+
+from __future__ import annotations
+
+import json
+
+import run
+from tests.own_logging import own_logging  # noqa: F401
+from tests.small_models import SMALL, write_small
+
+BEYOND_HALF = "  - scale: {name: up, scale: 6.0e+4}\n  - scale: {name: down, scale: 1.6e-5}\n"
+
+
+def refuse(word: str) -> None:
+    raise AssertionError(f"{word} is no JSON")
+
+
+def test_a_tensor_that_overflows_is_infinitely_wrong_in_json_too(tmp_path):
+    text, output = SMALL.replace("  - flatten", BEYOND_HALF + "  - flatten"), tmp_path / "precisions.json"
+    words = ["precisions", "--config", str(write_small(tmp_path, text)), "--backend", "tensorrt_rtx", "--on", "cpu"]
+    assert run.main([*words, "--precisions", "fp32,fp16", "--json", str(output)]) == 0
+    errors = json.loads(output.read_text(), parse_constant=refuse)["relative_l2"]
+    assert errors["fp16"]["up"] == "inf" and errors["fp16"]["relu"] < 1e-2 and max(errors["fp32"].values()) < 1e-5
