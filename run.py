@@ -38,15 +38,16 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 def _run(words: List[str]) -> int:
     verb = VERBS.get(words[0]) if words else None
-    module = importlib.import_module((verb or MAIN).module)
-    parser = _parser(words[0] if verb else None, (verb or MAIN).help)
+    row = verb or MAIN
+    module = importlib.import_module(row.module)
+    parser = _parser(words[0] if verb else None, row.help)
     if words and not verb and not words[0].startswith("-"):
         refuse_word(parser, words[0])
     module.add_arguments(parser)
     options = parser.parse_args(words[1:] if verb else words)
     options.command = shlex.join([parser.prog.split()[0], *words])
     console = Console(verbosity=options.verbose - options.quiet)
-    return run_job(lambda: module.run(options, console), console, options.command, always_verdict=not verb)
+    return run_job(lambda: module.run(options, console), console, options.command, always_verdict=row.proves)
 
 
 def _parser(verb: Optional[str], summary: str) -> CommandLine:

@@ -9,19 +9,20 @@ from typing import Dict, NamedTuple
 
 
 class Verb(NamedTuple):
-    """A module and its line in --help."""
+    """A module, its line in --help, and whether it proves something, so that its last line is a verdict."""
 
     module: str
     help: str
+    proves: bool = False
 
 
-MAIN = Verb("commands.build", "rebuild a network and write its TensorRT plan")
+MAIN = Verb("commands.build", "rebuild a network and write its TensorRT plan", proves=True)
 
 VERBS: Dict[str, Verb] = {
-    "diff": Verb("commands.diff", "compare every layer with the source framework's own activations"),
+    "diff": Verb("commands.diff", "compare every layer with the source framework's own activations", True),
     "record": Verb("commands.record", "write those activations to a file, for comparisons without the framework"),
-    "refit": Verb("commands.refit", "put a new checkpoint into a plan that was built with --refit"),
-    "bundle": Verb("commands.bundle", "pack a network with its proof, to be built on a device without the framework"),
+    "refit": Verb("commands.refit", "put a new checkpoint into a plan that was built with --refit", True),
+    "bundle": Verb("commands.bundle", "pack a network with its proof, to be built where no framework is", True),
     "calibrate": Verb("commands.calibrate", "write the activation ranges that int8 needs, from images"),
     "precisions": Verb("commands.precisions", "the error of every layer in fp32, fp16 and int8 side by side"),
     "tune": Verb("commands.tune", "find the fewest layers to keep in higher precision, within a tolerance"),
@@ -30,7 +31,7 @@ VERBS: Dict[str, Verb] = {
     "inspect": Verb("commands.inspect", "list every tensor of a checkpoint, and the format that was recognised"),
     "triton": Verb("commands.triton", "add a plan to a Triton model repository, as its newest version"),
     "polygraphy": Verb("commands.polygraphy", "write a network script for Polygraphy"),
-    "check": Verb("commands.check", "whether a plan is whole and was built for the TensorRT and the GPU that are here"),
+    "check": Verb("commands.check", "whether a plan is whole, and was built for what is here", True),
     "sample": Verb("commands.sample", "write the checkpoint of a sample model with its own framework"),
     "schema": Verb("commands.schema", "print the JSON Schema of configs, for editors"),
 }

@@ -27,14 +27,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     manifest = read_manifest(options.plan)
     _print(console, options.plan, manifest)
     if options.file_only:
-        console.line("check", "PASSED: the plan is the one that its manifest describes")
+        console.line("check", "the plan is the one that its manifest describes")
         return 0
     facts = gpu_here()
     tensorrt = _nearest_tensorrt(manifest["tensorrt"]["name"])
     check_plan(options.plan, tensorrt, facts, options.precision)
     place = f"{facts.name}" if facts else "a machine without a GPU, so not compared with one"
     whole = "whole but for its weights" if lacks_weights(manifest) else "whole"
-    console.line("check", f"PASSED: {whole}, and fits {tensorrt.title} on {place}")
+    console.line("check", f"{whole}, and fits {tensorrt.title} on {place}")
     return 0
 
 
