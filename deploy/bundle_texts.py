@@ -18,7 +18,7 @@ REQUIREMENTS: Dict[str, str] = {
 README = """\
 A network and its proof, to be built into a TensorRT plan on this machine.
 
-  sh build.sh                  checks what is installed, then runs the next line
+  sh build.sh                  checks itself, run.py and whether TensorRT is here, then runs the next line
   python3 run.py               checks every byte, builds, compares with the source framework, writes out/
   python3 run.py --help        workspace, precision, timing cache, where the plan goes
 
@@ -34,11 +34,16 @@ BUILD_SH = """\
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 python=${PYTHON:-python3}
+command -v sha256sum >/dev/null && for file in build.sh run.py; do
+    grep -q "$(sha256sum <"$here/$file" | cut -c -64)" "$here/manifest.json" && continue
+    echo "error: $here/$file: damaged: it is not as manifest.json has it - copy the bundle again" >&2
+    exit 2
+done
 command -v "$python" >/dev/null || { echo "error: no $python; install Python 3.8 or newer" >&2; exit 2; }
-"$python" -c 'import numpy' 2>/dev/null || { echo "error: $python has no numpy: pip install numpy" >&2; exit 2; }
 "$python" -c 'import tensorrt' 2>/dev/null || "$python" -c 'import tensorrt_rtx' 2>/dev/null || {
     echo "error: $python has no TensorRT: JetPack brings it (in a virtual environment: --system-site-packages)" >&2
     exit 2
 }
 exec "$python" "$here/run.py" "$@"
 """
+"""Checks itself and run.py, which checks all else: a damaged Python file cannot say so itself."""

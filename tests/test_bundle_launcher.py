@@ -127,3 +127,16 @@ def test_a_folder_of_any_name_will_do(bundle_copy, tmp_path):
     done = subprocess.run(shell, cwd=tmp_path, env={**os.environ, "PYTHON": sys.executable}, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "to here" / "small.plan").is_file()
+
+
+@pytest.mark.parametrize("name", ["run.py", "build.sh"])
+@pytest.mark.parametrize("where", [0.02, 0.3, 0.45, 0.6, 0.75, 0.9])
+def test_a_damaged_launcher_is_refused_before_python_reads_it(bundle_copy, tmp_path, name, where):
+    path = bundle_copy / name
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * where)] ^= 1
+    path.write_bytes(content)
+    shell = ["sh", str(bundle_copy / "build.sh"), "--output", str(tmp_path / "out")]
+    done = subprocess.run(shell, env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True)
+    assert done.returncode and str(bundle_copy) in done.stderr and "Traceback" not in done.stderr
+    assert name in done.stderr and not list((tmp_path / "out").glob("*.plan"))
