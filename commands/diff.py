@@ -63,7 +63,8 @@ def _finish(options: argparse.Namespace, console: Console, comparison: Any, more
     from engine.atomic_file import json_bytes, write_whole
     from verify.report import print_table
 
-    print_table(comparison, console.rich(), None if options.all else verification.SHOWN_ROWS)
+    if console.verbosity >= 0 or not comparison.passed:
+        print_table(comparison, console.rich(), None if options.all else verification.SHOWN_ROWS)
     verification.Proof("", comparison).print(console)
     if options.json:
         write_whole(options.json, json_bytes({**comparison.as_json(), **more}))

@@ -111,6 +111,12 @@ def test_diff_prints_the_worst_layers_and_the_verdict(small, capsys):
     assert "layers passed: |c - r| <= 0 + 1e-05 * max|r|" in out and "FIRST BAD LAYER" not in out
 
 
+def test_a_quiet_diff_that_passes_says_the_verdict_alone(small, capsys):
+    assert run.main(["diff", "-q", "--config", str(small)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("PASSED | Runtime: ")
+
+
 def test_diff_that_fails_ends_with_1_and_the_diagnosis(small, tmp_path, capsys):
     words = ["diff", "--config", str(small), "--set", "layers.1.batch_norm.epsilon=0.01", "--json"]
     assert run.main([*words, str(tmp_path / "diff.json")]) == 1
