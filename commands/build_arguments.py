@@ -22,13 +22,22 @@ SMALLEST_DLA_POOL = 4096
 """Bytes; NvInfer.h, MemoryPoolType: pools of a DLA are at least 4 KiB and powers of two."""
 
 
+class Coarsest(argparse.Action):
+    """trtexec's users write --int8 --fp16, in any order, and mean int8 with half beside it."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, given if given == "int8" else self.const)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything that a PlanOptions holds, and the precision."""
     group = parser.add_argument_group("build")
     add = group.add_argument
     add("--precision", choices=WORDS, help="of all layers; the YAML's `precision` can name exceptions")
-    for word in ("fp16", "int8"):
-        add(f"--{word}", dest="precision", action="store_const", const=word, help=f"--precision {word}")
+    add("--fp16", dest="precision", action=Coarsest, const="fp16", nargs=0, help="--precision fp16")
+    add("--int8", dest="precision", action=Coarsest, const="int8", nargs=0,
+        help="--precision int8, with --fp16 too: what is not int8 is half anyway")  # fmt: skip
     add("--target", type=target_words, default=(), metavar="NAME,...",
         help="the device: orin, xavier-nx@5.1, ...; TensorRT-RTX: PCs, sm75,sm89 or turing,ada or rtx")  # fmt: skip
     add("--workspace", type=_bytes, metavar="MIB", help="scratch memory the build may use; --pools workspace:MIB")

@@ -105,6 +105,10 @@ def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -
     from verify.verification import verify
     from weights.readings import readings_of
 
+    if options.report is not None:
+        from verify.report import require_packages
+
+        require_packages()
     activations, loud = activations_and_louder(options, console, prepared)
     with console.stage("compare") as found:
         readings = readings_of(prepared.graph, prepared.weights)

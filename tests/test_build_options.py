@@ -89,6 +89,14 @@ def test_trtexecs_names_are_aliases_of_ours():
     assert plan.workspace == 512 << 20 and plan.tactic_sources == "-CUBLAS,+CUDNN"
 
 
+@pytest.mark.parametrize(
+    "words, precision",
+    [("--int8 --fp16", "int8"), ("--fp16 --int8", "int8"), ("--fp16", "fp16"), ("--int8", "int8"), ("", None)],
+)
+def test_int8_and_fp16_together_are_int8_as_trtexec_has_it(words, precision):
+    assert parsed(*words.split()).precision == precision
+
+
 def parsed(*words):
     parser = argparse.ArgumentParser()
     build_arguments.add_arguments(parser)

@@ -12,10 +12,18 @@ from pathlib import Path
 
 from engine.atomic_file import write_whole
 from verify.compare import Comparison
-from verify.report.page import ReportArrays, worst_layers, write_page
+from verify.report.page import ReportArrays, require_packages, worst_layers, write_page
 from verify.report.terminal import print_table, verdict_lines
 
-__all__ = ["ReportArrays", "print_table", "verdict_lines", "worst_layers", "write_json", "write_page"]
+__all__ = [
+    "ReportArrays",
+    "print_table",
+    "require_packages",
+    "verdict_lines",
+    "worst_layers",
+    "write_json",
+    "write_page",
+]
 
 
 def write_json(comparison: Comparison, path: Path) -> None:

@@ -176,11 +176,22 @@ def colour_bar_ticks(scale: ErrorScale) -> Dict[str, List[Tuple[str, float]]]:
     return ticks
 
 
-def _environment() -> Any:
+def require_packages() -> None:
+    """Raises UsageError where a page could not be written for want of a package."""
+    _import_jinja2()
+    plots.import_plotly()
+
+
+def _import_jinja2() -> Any:
     try:
         import jinja2
     except ImportError:
         raise UsageError("report: the HTML page needs Jinja2: pip install -e '.[report]'") from None
+    return jinja2
+
+
+def _environment() -> Any:
+    jinja2 = _import_jinja2()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(HERE)),
         autoescape=True,
