@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import pytest
@@ -71,6 +73,16 @@ def build():
 """
 
 
+def written(path: Path, text: str) -> Callable[[str], str]:
+    """Gives a config's path for each function that its activation is to have."""
+
+    def config(function: str) -> str:
+        path.write_text(text.replace("FUNCTION", function))
+        return str(path)
+
+    return config
+
+
 @pytest.fixture
 def clamped(tmp_path):
     """Writes a PyTorch model with a ReLU6 that no standard normal number fills, and returns its config's maker."""
@@ -81,27 +93,7 @@ def clamped(tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     torch.save(module.build().state_dict(), tmp_path / "clamped.pth")
-
-    def config(function: str) -> str:
-        path = tmp_path / "clamped.yaml"
-        path.write_text(CLAMPED.replace("FUNCTION", function))
-        return str(path)
-
-    return config
-
-
-def test_a_louder_input_tells_relu_from_relu6(clamped):
-    right = compare_layers(clamped("relu6"), backend="tensorrt_rtx")
-    assert right.passed
-    assert right.notes == ("relu and relu6 are told apart in 1 of 1 layers by an input 32 times as loud",)
-    wrong = compare_layers(clamped("relu"), backend="tensorrt_rtx")
-    assert wrong.first_bad.layer == "2" and wrong.first_bad.accumulated.passed
-    assert "function relu, but function relu6 agrees" in wrong.first_bad.diagnosis[0]
-
-
-def test_an_input_of_the_users_own_is_the_only_one(clamped):
-    found = compare_layers(clamped("relu"), input="random:1", backend="tensorrt_rtx")
-    assert found.passed and "relu and relu6 not told apart: in 1 of 1 layers" in found.notes[0]
+    return written(tmp_path / "clamped.yaml", CLAMPED)
 
 
 BYTES = """
@@ -135,18 +127,21 @@ def bytes_config(tmp_path):
         tf.nn.relu6(conv, name="relu")
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, str(tmp_path / "net"))
-
-    def config(function: str) -> str:
-        path = tmp_path / "bytes.yaml"
-        path.write_text(BYTES.replace("FUNCTION", function))
-        return str(path)
-
-    return config
+    return written(tmp_path / "bytes.yaml", BYTES)
 
 
-def test_whole_numbers_are_louder_behind_their_cast(bytes_config):
-    right = compare_layers(bytes_config("relu6"), backend="tensorrt_rtx")
+@pytest.mark.parametrize("source, layer", [("clamped", "2"), ("bytes_config", "relu")])
+def test_a_louder_input_tells_relu_from_relu6(source, layer, request):
+    """Floats are louder as they are, whole numbers behind the graph's own cast."""
+    config = request.getfixturevalue(source)
+    right = compare_layers(config("relu6"), backend="tensorrt_rtx")
     assert right.passed
     assert right.notes == ("relu and relu6 are told apart in 1 of 1 layers by an input 32 times as loud",)
-    wrong = compare_layers(bytes_config("relu"), backend="tensorrt_rtx")
-    assert wrong.first_bad.layer == "relu" and wrong.first_bad.accumulated.passed
+    wrong = compare_layers(config("relu"), backend="tensorrt_rtx")
+    assert wrong.first_bad.layer == layer and wrong.first_bad.accumulated.passed
+    assert "function relu, but function relu6 agrees" in wrong.first_bad.diagnosis[0]
+
+
+def test_an_input_of_the_users_own_is_the_only_one(clamped):
+    found = compare_layers(clamped("relu"), input="random:1", backend="tensorrt_rtx")
+    assert found.passed and "relu and relu6 not told apart: in 1 of 1 layers" in found.notes[0]

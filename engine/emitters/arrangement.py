@@ -21,8 +21,9 @@ def concatenation(emission: Emission, layer: Concatenation, *sources: Any) -> No
 def flatten(emission: Emission, layer: Flatten, source: Any) -> None:
     """An IShuffleLayer; for NHWC behind a transpose, so that the dense kernel keeps the order it was trained in.
 
-    Two layers where one would do: TensorRT fuses a shuffle that only transposes with what reshapes behind it, the dense
-    layer's own shuffle included ("Supported Fusions", Shuffle Shuffle, in its developer guide).
+    Two layers where one would do: TensorRT 8.5.3.1 makes one kernel of a shuffle that only transposes and of those that
+    reshape behind it, the dense layer's own included, as the ONNX road writes them, but two of one that does both
+    (benchmarks/results/gpu/profiles.jsonl).
     """
     flat = (0,) + layer.output_shape(tuple(source.shape))[1:]
     if layer.order == "NHWC" and len(source.shape) == 4:
