@@ -22,8 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="print every layer, not only the worst")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
     parser.add_argument("--engine", action="store_true", help="compare engines on the GPU, in the config's precision")
-    words = "--engine: read layers as outputs (auto), or as debug tensors: those leave fusion alone, but may be few"
-    parser.add_argument("--per-layer", choices=("marked", "debug", "auto"), default="auto", help=words)
+    words = "--engine: every layer as an output (marked), what lies between fused kernels (boundaries), or debug "
+    words += "tensors; default: marked, in int8 boundaries"
+    choices = ("marked", "boundaries", "debug", "auto")
+    parser.add_argument("--per-layer", choices=choices, default="auto", help=words)
     verification.add_reference_argument(parser)
     engines.add_agreement_argument(parser)
     build_arguments.add_arguments(parser)

@@ -99,12 +99,12 @@ def look(
     prepared: Prepared,
     model: Any,
     inputs: Mapping[str, Any],
-    wish: str = "marked",
+    wish: str = "auto",
 ) -> Look:
     """Builds both engines in the precision of `model` and runs them.
 
     Args:
-        wish: a key of engine.inside.WISHES.
+        wish: as engine.inside.way_of takes it.
 
     Raises:
         TensorRTError, DeviceError: what TensorRT and CUDA say.
@@ -114,10 +114,10 @@ def look(
     from verify.engine_comparison import Seen
 
     tensorrt = prepared.definition.tensorrt
-    way = way_of(tensorrt, wish, f"--per-layer {wish}")
+    words = model.precision.words
+    way = way_of(tensorrt, wish, words, f"--per-layer {wish}")
     with open_device() as device:
-        words = " and ".join(model.precision.words)
-        title = f"an engine of {tensorrt.title} in {words} on {device.facts().name}"
+        title = f"an engine of {tensorrt.title} in {' and '.join(words)} on {device.facts().name}"
         inside, instead = _inside(options, console, prepared, model, inputs, way, device)
         with opened_as_shipped(options, console, prepared, model, device) as run:
             shipped = run(inputs)
@@ -134,19 +134,20 @@ def _inside(
     way: str,
     device: Any,
 ) -> Tuple[Mapping[str, Any], str]:
-    """(arrays of every layer, what they are of where it is no engine).
+    """(arrays of the layers, what they are of where it is no engine).
 
-    TensorRT 8.5.3.1 builds no int8 engine with marked tensors ("All of the candidates were removed"); there the layers
-    are those of the definition run on the CPU, with the same quantization.
+    TensorRT 8.5.3.1 builds no int8 engine with marked tensors ("All of the candidates were removed"); where an int8
+    engine cannot be looked into, the layers are those of the definition run on the CPU, with the same quantization.
     """
     from engine.emulation import interpreter_of
+    from engine.inside import WAYS
 
     names = prepared.graph.made
     with ExitStack() as stack:
         try:
             run = stack.enter_context(opened(options, console, prepared, model, way, names, device))
         except TensorRTError as error:
-            if way != "marked" or "int8" not in model.precision.words:
+            if WAYS[way].capability or "int8" not in model.precision.words:
                 raise
             instead = f"the definition run on the CPU, since no int8 engine can be looked into here ({error})"
         else:

@@ -1,6 +1,7 @@
 """run.py precisions: the error of every layer in fp32, tf32, fp16 and int8 side by side: 1e-3 need not be a bug.
 
-    on a GPU     an engine of each precision with every layer marked, and the outputs of one as it is shipped
+    on a GPU     an engine of each precision that is looked into, and the outputs of one as it is shipped; of an int8
+                 engine only what lies between its kernels
     on the CPU   the network definition, every tensor rounded as its layer's precision has it; tf32 only a GPU has
 """
 
@@ -133,16 +134,21 @@ def _said(column: Column) -> List[str]:
 
 def _print(console: Console, graph: Any, columns: Mapping[str, Column], whole: bool) -> None:
     found = list(columns.values())
-    names = [layer.name for layer in graph.layers if all(layer.name in each.layers for each in found)]
+    names = [layer.name for layer in graph.layers if any(layer.name in each.layers for each in found)]
     types = {layer.name: layer.type for layer in graph.layers}
     if not whole:
-        names = sorted(names, key=lambda name: -max(each.layers[name] for each in found))[: verification.SHOWN_ROWS]
-    rows = [[name, types[name], *(f"{each.layers[name]:.1e}" for each in found)] for name in names]
+        worst = {name: max(each.layers.get(name, 0.0) for each in found) for name in names}
+        names = sorted(names, key=lambda name: -worst[name])[: verification.SHOWN_ROWS]
+    rows = [[name, types[name], *(_shown(each.layers.get(name)) for each in found)] for name in names]
     for name in graph.outputs:
         if all(name in each.shipped for each in found):
             rows.append([name, "as shipped", *(f"{each.shipped[name]:.1e}" for each in found)])
     title = f"{graph.name}: relative L2 error of each layer against the reference"
     console.table(title if whole else f"{title}, the worst", ["layer", "type", *columns], rows)
+
+
+def _shown(error: Optional[float]) -> str:
+    return "fused" if error is None else f"{error:.1e}"
 
 
 def _write(path: Path, activations: Any, columns: Mapping[str, Column]) -> None:

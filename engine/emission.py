@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 import numpy as np
 
 from engine.named_weights import NamedWeights
+from engine.naming import dequantized_name, quantized_name, scale_name
 from engine.precision import Precision
 from engine.quantization import KERNELS, kernel_scales, scales_of
 from engine.tensorrt_api import TensorRT, dtype_name, trt_dtype
@@ -76,7 +77,7 @@ class Emission:
 
     def _quantized(self, source: str) -> Any:
         """The tensor quantized to int8 and back, once for all that read it."""
-        name = f"{source}/dequantized"
+        name = dequantized_name(source)
         if name not in self.tensors:
             scale = scales_of(self.precision.ranges[source])
             self.tensors[name] = self._quantize_and_back(source, self._cast(self.tensors[source]), scale, axis=None)
@@ -93,17 +94,17 @@ class Emission:
 
     def _quantize_and_back(self, name: str, source: Any, scale: np.ndarray, axis: Any) -> Any:
         """source -> int8 -> the type of source: layers NAME/quantized and NAME/dequantized."""
-        weights = self.named.keep(f"{name}/scale", self._rounded_up(scale, source), self._layer.name)
-        factor = self._checked(f"{name}/scale", self.network.add_constant(scale.shape, weights))
+        weights = self.named.keep(scale_name(name), self._rounded_up(scale, source), self._layer.name)
+        factor = self._checked(scale_name(name), self.network.add_constant(scale.shape, weights))
         typed = self.tensorrt.has("quantize with a type")
         whole, floating = ([trt_dtype(self.trt, "int8")], [source.dtype]) if typed else ([], [])
         quantize = self.network.add_quantize(source, factor, *whole)
         if axis is not None:
             self.setting(quantize, axis=axis)
-        dequantize = self.network.add_dequantize(self._checked(f"{name}/quantized", quantize), factor, *floating)
+        dequantize = self.network.add_dequantize(self._checked(quantized_name(name), quantize), factor, *floating)
         if axis is not None:
             self.setting(dequantize, axis=axis)
-        return self._checked(f"{name}/dequantized", dequantize)
+        return self._checked(dequantized_name(name), dequantize)
 
     def _rounded_up(self, scale: np.ndarray, like: Any) -> np.ndarray:
         """Scales in the floating type of a tensor: rounded down, a tiny one would be 0 in half, and others saturate."""

@@ -1,8 +1,9 @@
 """Inside an engine: the tensors of our layers as the GPU computes them, read as outputs or as debug tensors.
 
-    marked    each tensor is an output of the engine                      every TensorRT; nothing is fused over them
-    debug     each is a debug tensor, given to a listener as it is made   10.0 and newer; nothing is fused over them
-    unfused   what TensorRT left unfused is, of its own choice            10.12 and newer; fused as it is shipped
+    marked      each tensor is an output of the engine                      every TensorRT; nothing is fused over them
+    boundaries  what lies between fused kernels, int8 where they read int8  every TensorRT; fused as it is shipped
+    debug       each is a debug tensor, given to a listener as it is made   10.0 and newer; nothing is fused over them
+    unfused     what TensorRT left unfused is, of its own choice            10.12 and newer; fused as it is shipped
 
 open_inside(definition, way, names, ...) -> run(inputs) -> arrays by tensor name
 """
@@ -11,14 +12,17 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple
+from typing import Any, Callable, Collection, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
 from engine.build_options import PlanOptions
 from engine.devices.device import Device
+from engine.fusion import fused_groups
+from engine.naming import quantized_name, scale_name
 from engine.network import Definition
 from engine.plan import Progress, build_plan
+from engine.quantization import ends_in_int8
 from engine.runner import Runner
 from engine.tensorrt_api import TensorRT, dtype_name
 from spec.errors import DeviceError, TensorRTError, UsageError
@@ -43,6 +47,7 @@ class Way(NamedTuple):
 
 WAYS: Dict[str, Way] = {
     "marked": Way("", False, "every layer's tensor marked as an output"),
+    "boundaries": Way("", True, "what lies between its fused kernels, in int8 where they read int8"),
     "debug": Way("debug tensors", False, "every layer's tensor a debug tensor"),
     "unfused": Way("unfused debug tensors", True, "debug tensors of what TensorRT left unfused"),
 }
@@ -50,13 +55,24 @@ WISHES: Dict[str, List[str]] = {
     # what a person asks for: ways in the order of trial. Not `unfused` unasked: its tensors have TensorRT's own names
     # ("the listener can only get internal tensor names", its documentation says), and may be few
     "marked": ["marked"],
+    "boundaries": ["boundaries"],
     "debug": ["unfused", "debug"],
-    "auto": ["marked"],
 }
+AUTO = "auto"
+
+RELABELLED = ("flatten", "reshape", "squeeze")
+"""Layer types that move no number: fused into whatever reads them."""
 
 
-def way_of(tensorrt: TensorRT, wish: str, wanted_by: str) -> str:
-    """The first way of a wish that this TensorRT has; raises UsageError where it has none."""
+def way_of(tensorrt: TensorRT, wish: str, words: Collection[str], wanted_by: str) -> str:
+    """The first way of a wish that this TensorRT has; raises UsageError where it has none.
+
+    Args:
+        wish: a key of WISHES, or AUTO: every layer, but with int8 among the `words` of the precision what lies between
+            kernels, since marked tensors leave no int8 kernel as it is, and 8.5.3.1 builds no such engine.
+    """
+    if wish == AUTO:
+        wish = "boundaries" if "int8" in words else "marked"
     for way in WISHES[wish]:
         if not WAYS[way].capability or tensorrt.has(WAYS[way].capability):
             return way
@@ -75,8 +91,8 @@ def open_inside(
 ) -> Iterator[Run]:
     """Builds a definition whose tensors can be read; gives the function that runs it, as often as wanted.
 
-    The definition is changed: define another for the engine to ship. With `unfused`, tensors under TensorRT's own
-    names come along, and some of `names` may be missing.
+    The definition is changed: define another for the engine to ship. Where the way keeps fusion, some of `names` may be
+    missing; with `unfused`, tensors under TensorRT's own names come along.
 
     Raises:
         TensorRTError: a tensor cannot be read, the build failed, or, from `run`, the inputs do not fit.
@@ -86,12 +102,18 @@ def open_inside(
     expose(definition, way, names)
     plan = build_plan(definition, options, progress)
     with Runner(definition.tensorrt, plan, device, options.dla_core) as runner:
-        yield runner.run if way == "marked" else Listening(runner, way)
+        run = Listening(runner, way) if WAYS[way].capability else runner.run
+        yield lambda inputs: dequantized(definition, run(inputs))
 
 
 def expose(definition: Definition, way: str, names: Iterable[str]) -> None:
-    """Has the tensors of these names read in this way; those that are outputs already stay just that."""
+    """Has the tensors of these names read in this way; those that are outputs already stay just that.
+
+    With `boundaries`, an engine's outputs are for `dequantized` to name.
+    """
     network = definition.network
+    if way == "boundaries":
+        names, way = _to_mark(definition, list(names)), "marked"
     if way == "unfused":
         if not network.mark_unfused_tensors_as_debug_tensors():
             raise TensorRTError(f"unfused debug tensors: refused: {definition.tensorrt.log.take()}")
@@ -106,6 +128,42 @@ def expose(definition: Definition, way: str, names: Iterable[str]) -> None:
             network.mark_output(tensor)
         elif not network.mark_debug(tensor):
             raise TensorRTError(f"debug tensor '{tensor.name}': refused: {definition.tensorrt.log.take()}")
+
+
+def _to_mark(definition: Definition, names: Sequence[str]) -> List[str]:
+    """Of these tensors, those that fusion and int8 leave there; the quantized ones are outputs when this returns.
+
+    Of a tensor that is read quantized, the int8 itself is shown: to dequantize it for us alone would be a layer more,
+    and with an uint8 input TensorRT 8.5.3.1 refuses such a network ("cannot be quantized by ...").
+    """
+    graph, precision = definition.graph, definition.precision
+    shown = [name for name in names if name not in graph.outputs]
+    _mark_quantized(definition, [name for name in shown if name in precision.ranges and name in graph.made])
+    types = {layer.name: layer.type for layer in graph.layers}
+    ends = {group[-1] for group in fused_groups(graph) if types[group[-1]] not in RELABELLED}
+    passed = ends_in_int8(graph, precision.layers, spare_images=not precision.typed)
+    return [name for name in shown if name in ends and name not in passed and name not in precision.ranges]
+
+
+def _mark_quantized(definition: Definition, names: Sequence[str]) -> None:
+    network, tensorrt = definition.network, definition.tensorrt
+    layers = {added.name: added for added in network}
+    for name in names:
+        added = layers[quantized_name(name)]
+        tensor = added.get_output(0)
+        network.mark_output(tensor)
+        if tensorrt.has("layer precision"):  # elsewhere tensors have their types
+            tensor.dtype = tensorrt.module.int8
+
+
+def dequantized(definition: Definition, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """What an engine gave, each int8 tensor by the name of the tensor it stands for, times the scale it was given."""
+    found = dict(arrays)
+    for name in definition.precision.ranges:
+        if quantized_name(name) in found:
+            scale = definition.named[scale_name(name)].astype(np.float32)
+            found[name] = found.pop(quantized_name(name)).astype(np.float32) * scale
+    return found
 
 
 class Listening:

@@ -2,6 +2,8 @@
 
     net/fc/image, net/fc/convolution, net/fc   ->   net/fc
     image/float16                              ->   none of ours: a cast of the network's input
+
+A tensor read as int8 is TENSOR/quantized, of float numbers times 1 / TENSOR/scale, and TENSOR/dequantized behind it.
 """
 
 from __future__ import annotations
@@ -16,3 +18,15 @@ def owner_of(name: str, ours: Container[str]) -> Optional[str]:
         if not slash:
             return None
     return name
+
+
+def quantized_name(tensor: str) -> str:
+    return f"{tensor}/quantized"
+
+
+def dequantized_name(tensor: str) -> str:
+    return f"{tensor}/dequantized"
+
+
+def scale_name(tensor: str) -> str:
+    return f"{tensor}/scale"

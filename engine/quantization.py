@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
@@ -53,13 +53,23 @@ def quantized_reads(
         words: fp32, tf32, fp16 or int8 by layer name.
         spare_images: see FEW_CHANNELS; for a TensorRT that chooses kernels by flags.
     """
+    neighbours = _neighbours(graph, words, spare_images)
+    found = {layer.name: _positions(neighbours, layer) for layer in graph.layers if words.get(layer.name) == "int8"}
+    return {name: positions for name, positions in found.items() if positions}
+
+
+def ends_in_int8(graph: Graph, words: Mapping[str, str], spare_images: bool = False) -> FrozenSet[str]:
+    """The tensors of which no other form than int8 is wanted: every reader quantizes them, or what it makes of them."""
+    neighbours = _neighbours(graph, words, spare_images)
+    return frozenset(name for name in graph.made if _ends_in_int8(neighbours, name))
+
+
+def _neighbours(graph: Graph, words: Mapping[str, str], spare_images: bool) -> _Neighbours:
     readers: Dict[str, List[Layer]] = {}
     for layer in graph.layers:
         for name in layer.inputs:
             readers.setdefault(name, []).append(layer)
-    neighbours = _Neighbours(graph, {layer.name: layer for layer in graph.layers}, readers, words, spare_images)
-    found = {layer.name: _positions(neighbours, layer) for layer in graph.layers if words.get(layer.name) == "int8"}
-    return {name: positions for name, positions in found.items() if positions}
+    return _Neighbours(graph, {layer.name: layer for layer in graph.layers}, readers, words, spare_images)
 
 
 def _positions(neighbours: _Neighbours, layer: Layer) -> Tuple[int, ...]:

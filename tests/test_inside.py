@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from engine.build_options import PlanOptions
-from engine.inside import WAYS, WISHES, address_of, expose, make_listener, open_inside, way_of
+from engine.emulation import interpreter_of
+from engine.inside import WAYS, WISHES, address_of, dequantized, expose, make_listener, open_inside, way_of
+from engine.interpreter import Interpreter
 from engine.network import Definition, define
 from engine.plan import Progress, build_plan
 from engine.precision import plan_precision
@@ -35,6 +37,26 @@ def tensorrt() -> TensorRT:
 def definition(tensorrt: TensorRT, word: str = "fp32") -> Definition:
     graph = graph_of(LAYERS, {"image": (1, 3, 5, 7)}, ["relu"])
     precision = plan_precision(graph, dict.fromkeys(NAMES, word), word, {}, tensorrt)
+    return define(graph, random_arrays(graph), tensorrt, precision)
+
+
+def residual(tensorrt: TensorRT, word: str, channels: int = 3) -> Definition:
+    """Two convolutions with a shortcut over the second, an average and a dense layer."""
+    conv = {"filters": channels, "kernel": 3, "stride": 1, "padding": "same", "bias": True}
+    relu = {"function": "relu"}
+    layers = [
+        ("convolution", {"name": "conv1", **conv}),
+        ("activation", {"name": "relu1", **relu}),
+        ("convolution", {"name": "conv2", **conv}),
+        ("elementwise", {"name": "add", "inputs": ["conv2", "relu1"], "function": "sum"}),
+        ("activation", {"name": "relu2", **relu}),
+        ("pooling", {"name": "pool", "function": "average", "window": "global"}),
+        ("flatten", {"name": "flat"}),
+        ("dense", {"name": "fc", "units": 2, "bias": True}),
+    ]
+    graph = graph_of(layers, {"image": (1, channels, 5, 7)}, ["fc"])
+    ranges = {"image": 4.0, "relu1": 4.0, "relu2": 4.0}
+    precision = plan_precision(graph, dict.fromkeys(graph.made, word), word, ranges, tensorrt)
     return define(graph, random_arrays(graph), tensorrt, precision)
 
 
@@ -78,25 +100,59 @@ def test_debug_tensors_are_no_outputs(tensorrt):
     assert [made.network.is_debug_tensor(made.tensors[name]) for name in NAMES] == [True, True, False]
 
 
+def test_boundaries_are_what_lies_between_fused_kernels(tensorrt):
+    made = residual(tensorrt, "fp32")
+    expose(made, "boundaries", [*made.graph.made, "image"])
+    assert outputs(made.network) == ["fc", "relu1", "relu2", "pool"]
+
+
+@pytest.mark.parametrize("word", ["fp16", "int8"])
+def test_boundaries_build(tensorrt, word):
+    made = residual(tensorrt, word)
+    expose(made, "boundaries", made.graph.made)
+    options = WITHOUT_CUBLAS if tensorrt.name == "tensorrt" else PlanOptions()
+    assert memoryview(build_plan(made, options, Progress())).nbytes > 1000
+
+
+def test_int8_boundaries_are_the_numbers_that_kernels_hand_on(tensorrt):
+    """relu1 is read by a convolution and a sum, relu2 by the average: as int8. pool and fc are left in floats."""
+    made, plain = residual(tensorrt, "int8"), residual(tensorrt, "int8")
+    image = np.random.default_rng(0).normal(size=(1, 3, 5, 7)).astype(np.float32)
+    before = Interpreter(plain.network, tensorrt.module, np.float64).run({"image": image}, ["relu1", "pool", "fc"])
+    expose(made, "boundaries", made.graph.made)
+    assert outputs(made.network) == ["fc", "relu1/quantized", "relu2/quantized", "pool"]
+    given = Interpreter(made.network, tensorrt.module, np.float64).run({"image": image}, outputs(made.network))
+    found = dequantized(made, given)
+    assert set(found) == {"fc", "relu1", "relu2", "pool"} and found["relu1"].dtype == np.float32
+    step = 4.0 / 127
+    exact = (np.abs(before["relu1"]) / step).clip(0, 127) * step
+    assert 0 < np.abs(found["relu1"] - exact).max() <= 0.51 * step + 1e-3 * 4.0  # scales are half where tensors are
+    np.testing.assert_array_equal(found["fc"], before["fc"])
+    np.testing.assert_array_equal(found["pool"], before["pool"])
+
+
 @pytest.mark.parametrize(
-    "wish, lacks, way",
+    "wish, words, lacks, way",
     [
-        ("marked", [], "marked"),
-        ("debug", [], "unfused"),
-        ("auto", [], "marked"),
-        ("debug", ["unfused debug tensors"], "debug"),
-        ("auto", ["unfused debug tensors"], "marked"),
+        ("marked", ["fp32"], [], "marked"),
+        ("marked", ["int8"], [], "marked"),
+        ("boundaries", ["fp16"], [], "boundaries"),
+        ("debug", ["int8"], [], "unfused"),
+        ("auto", ["fp32", "fp16"], [], "marked"),
+        ("auto", ["int8", "fp16"], [], "boundaries"),
+        ("debug", ["fp16"], ["unfused debug tensors"], "debug"),
+        ("auto", ["fp16"], ["unfused debug tensors"], "marked"),
     ],
 )
-def test_the_way_of_a_wish(tensorrt, monkeypatch, wish, lacks, way):
+def test_the_way_of_a_wish(tensorrt, monkeypatch, wish, words, lacks, way):
     monkeypatch.setattr(TensorRT, "has", lambda self, capability: capability not in lacks)
-    assert way_of(tensorrt, wish, "--per-layer") == way
+    assert way_of(tensorrt, wish, words, "--per-layer") == way
 
 
 def test_debug_tensors_of_a_tensorrt_without_them_are_refused(tensorrt, monkeypatch):
     monkeypatch.setattr(TensorRT, "has", lambda self, capability: False)
     with pytest.raises(UsageError, match=r"--per-layer debug: .* has no debug tensors; TensorRT 10.0 and newer"):
-        way_of(tensorrt, "debug", "--per-layer debug")
+        way_of(tensorrt, "debug", ["fp32"], "--per-layer debug")
 
 
 def test_every_wish_ends_in_known_ways():
@@ -176,7 +232,6 @@ def test_an_address_is_read_from_a_capsule_or_a_number(name):
 @pytest.mark.parametrize("way", WAYS)
 def test_an_engine_shows_what_the_interpreter_computes(tensorrt, way):
     from engine.devices import open_device
-    from engine.interpreter import Interpreter
 
     if missing(tensorrt, way):
         pytest.skip(f"{tensorrt.title} has no {WAYS[way].capability}")
@@ -190,3 +245,21 @@ def test_an_engine_shows_what_the_interpreter_computes(tensorrt, way):
     for name in set(NAMES).intersection(first):
         assert np.abs(first[name] - wanted[name]).max() <= 1e-5 * np.abs(wanted[name]).max()
         np.testing.assert_array_equal(first[name], again[name])
+
+
+@pytest.mark.skipif(not gpu_count(), reason="no GPU answers")
+def test_an_int8_engine_shows_the_int8_that_its_kernels_hand_on(tensorrt):
+    """A number that lies between two steps may be rounded to either."""
+    from engine.devices import open_device
+
+    plain, made = residual(tensorrt, "int8", 32), residual(tensorrt, "int8", 32)
+    image = np.random.default_rng(0).uniform(-4, 4, (1, 32, 5, 7)).astype(np.float32)
+    wanted = interpreter_of(plain).run({"image": image}, ["relu1", "relu2", "fc"])
+    with open_device() as device:
+        with open_inside(made, "boundaries", made.graph.made, WITHOUT_CUBLAS, Progress(), device) as run:
+            found = run({"image": image})
+    assert set(found) == {"relu1", "relu2", "pool", "fc"}
+    step = 4.0 / 127
+    assert np.abs(found["relu1"] - wanted["relu1"].clip(0, 4)).max() <= 1.6 * step
+    assert np.abs(found["relu2"] - wanted["relu2"].clip(0, 4)).max() <= 3 * step
+    assert np.abs(found["fc"] - wanted["fc"]).max() <= 0.02 * np.abs(wanted["fc"]).max()

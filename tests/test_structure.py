@@ -31,12 +31,16 @@ FRAMEWORKS = {"tensorflow", "tf_keras", "keras", "torch", "h5py", "pycuda", "cud
 BINDINGS = {"engine.devices.cuda_python_device": "cuda", "engine.devices.pycuda_device": "pycuda"}
 """The one module of each GPU binding, loaded by name when a GPU is wanted, and never by an import statement."""
 
-SKIPPED = {".git", ".venv", "build", "dist", "models", "out", "data"}
-FILES = sorted(
-    path
-    for path in (found.relative_to(ROOT) for found in ROOT.rglob("*.py"))
-    if not SKIPPED.intersection(path.parts) and "egg-info" not in str(path)
-)
+SKIPPED = {"build", "dist", "models", "out", "data"}
+
+
+def is_ours(path: Path) -> bool:
+    """Not in a hidden folder or in somebody's virtual environment, whatever its name."""
+    others = path.parts[0].startswith(".") or (ROOT / path.parts[0] / "pyvenv.cfg").exists()
+    return not others and not SKIPPED.intersection(path.parts)
+
+
+FILES = sorted(filter(is_ours, (found.relative_to(ROOT) for found in ROOT.rglob("*.py"))))
 PACKAGED = [path for path in FILES if path.parts[0] in MAY_IMPORT]
 NOT_TESTS = [path for path in FILES if path.parts[0] != "tests"]
 SHIPPED = [path for path in NOT_TESTS if path.parts[0] != "benchmarks"]

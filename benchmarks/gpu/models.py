@@ -6,8 +6,8 @@
     python3.10 -m benchmarks.gpu.models profile --plans DIR --output p.jsonl
 
 errors: every layer's relative L2 by precision, against the same definition in float64 on the CPU. Per-layer tensors
-come from an engine with every layer's tensor marked as an output; since marking changes what TensorRT fuses, the
-shipped engine's own outputs are reported too.
+come from an engine with every layer's tensor marked as an output (in int8: of what lies between the fused kernels);
+since marking changes what TensorRT fuses, the shipped engine's own outputs are reported too.
 
 build: plans of ours, of the same numbers through ONNX and the parser of the same TensorRT (onnx_model.py), and for
 uint8 models of our network fed with float32. All share one timing cache, so both roads choose among the same tactics.
@@ -37,7 +37,7 @@ from engine import timing_cache
 from engine.build_options import PlanOptions, apply_options
 from engine.devices import open_device
 from engine.execution import run_definition, run_plan
-from engine.inside import expose
+from engine.inside import dequantized, expose, way_of
 from engine.inspection import engine_document
 from engine.latency import LatencyOptions, measure
 from engine.plan import TRTEXECS_AVERAGE_TIMING, Progress, build_plan
@@ -63,12 +63,15 @@ class Job(NamedTuple):
 
 def errors_of(subject: Subject, word: str, batch: int, plans: Path) -> Dict[str, Any]:
     """Relative L2 error of every layer, and of the outputs of the shipped engine, if its plan is in `plans`."""
-    graph, inputs, reference = subject.graph_at(batch), subject.inputs_at(batch), subject.reference(batch)
+    kind = "structured" if word == "int8" else "random"  # noise is louder than the images that ranges are of
+    graph, inputs = subject.graph_at(batch), subject.inputs_at(batch, kind=kind)
+    reference = subject.reference(batch, kind)
     definition = subject.definition(word, graph)
-    expose(definition, "marked", subject.layers)
-    result: Dict[str, Any] = {"model": subject.name, "precision": word, "batch": batch}
+    way = way_of(subject.tensorrt, "auto", [word], "errors")
+    expose(definition, way, subject.layers)
+    result: Dict[str, Any] = {"model": subject.name, "precision": word, "batch": batch, "way": way, "images": kind}
     try:
-        found = run_definition(definition, inputs, subject.options, Progress())
+        found = dequantized(definition, run_definition(definition, inputs, subject.options, Progress()))
         names = [name for name in subject.layers if name in found]
         with ThreadPoolExecutor() as pool:  # at batch 128 a ResNet's tensors are 23 GB
             errors = pool.map(lambda name: relative_l2(found[name], reference[name]), names)
@@ -76,7 +79,7 @@ def errors_of(subject: Subject, word: str, batch: int, plans: Path) -> Dict[str,
         worst = max(layers, key=lambda name: layers[name])
         result.update(worst=[worst, layers[worst]], layers=layers)
     except TransplantFailure as error:
-        result["marked_failed"] = str(error)
+        result["refused"] = str(error)
     path = plans / f"{Job(subject.name, 'ours', word, batch).name}.plan"
     if path.is_file():
         shipped = run_plan(subject.tensorrt, path.read_bytes(), inputs)
@@ -154,7 +157,7 @@ def do_build(options: argparse.Namespace, within: Callable[[], bool]) -> None:
     options.plans.mkdir(parents=True, exist_ok=True)
     for subject in subjects(options):
         for job in jobs(subject, options.precisions, options.batches):
-            if within():
+            if job.road in options.roads and within():
                 attempt(options.output, job._asdict(), lambda s=subject, j=job: _kept_plan(s, j, options))
 
 
@@ -249,6 +252,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600.0, help="start nothing new after so long")
     parser.add_argument("--models", type=words_of, default="model1,model2,model3,model4")
     parser.add_argument("--precisions", type=words_of, default=",".join(PRECISIONS))
+    parser.add_argument("--roads", type=words_of, default="ours,onnx", help="of build")
     parser.add_argument("--batches", type=lambda text: [int(word) for word in words_of(text)], default="1,128,8,32")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)

@@ -51,8 +51,8 @@ class Bench:
 
     def __init__(self, old: Subject, new: Subject, device: Any) -> None:
         self.old, self.new, self.device, self.tensorrt = old, new, device, old.tensorrt
-        self.inputs, (self.output,) = old.inputs_at(1), old.graph.outputs
-        self.reference = new.reference(1)[self.output]
+        self.inputs, (self.output,) = old.inputs_at(1, kind="structured"), old.graph.outputs
+        self.reference = new.reference(1, "structured")[self.output]
 
     def define(self, subject: Subject, word: str) -> Definition:
         """With the ranges of the old weights: a refit leaves them unless they are calibrated again."""

@@ -31,6 +31,9 @@ WITHOUT_CUBLAS = "-CUBLAS,-CUBLAS_LT,-CUDNN"
 IMAGES = 4
 """Different images in a batch; a larger batch repeats them, so that its reference costs no more."""
 
+CALIBRATED = 8
+"""Structured images that the int8 ranges are of."""
+
 
 def weights_of(directory: Path) -> Mapping[str, Path]:
     """model1.safetensors ... model4.pth by model name."""
@@ -65,31 +68,33 @@ class Subject:
         types = [f"inputs.{name}.dtype={dtype}" for name in self.graph.inputs if dtype]
         return load_graph(self.name, [*self.overrides, *shapes, *types])[1]
 
-    def inputs_at(self, batch: int, dtype: str = "") -> Dict[str, np.ndarray]:
-        """IMAGES different images, repeated up to the batch; `n` first."""
-        one = [make_inputs(self.graph, f"random:{seed}")[0] for seed in range(min(batch, IMAGES))]
+    def inputs_at(self, batch: int, dtype: str = "", kind: str = "random") -> Dict[str, np.ndarray]:
+        """IMAGES different images of a kind, repeated up to the batch; `n` first. None is one of `ranges`."""
+        seeds = range(CALIBRATED, CALIBRATED + min(batch, IMAGES))
+        one = [make_inputs(self.graph, f"{kind}:{seed}")[0] for seed in seeds]
         stacked = {name: np.concatenate([each[name] for each in one]) for name in self.graph.inputs}
         repeats = -(-batch // len(one))
         tiled = {name: np.tile(array, (repeats, 1, 1, 1))[:batch] for name, array in stacked.items()}
         return {name: array.astype(dtype or array.dtype) for name, array in tiled.items()}
 
-    def reference(self, batch: int) -> Mapping[str, np.ndarray]:
-        """Every layer of `min(batch, IMAGES)` images in float64 on the CPU."""
+    def reference(self, batch: int, kind: str = "random") -> Mapping[str, np.ndarray]:
+        """Every layer of `min(batch, IMAGES)` images of a kind in float64 on the CPU."""
         count = min(batch, IMAGES)
-        if f"reference {count}" not in self._kept:
+        key = f"reference {count} {kind}"
+        if key not in self._kept:
             network = define(self.graph_at(count), self.arrays, self.tensorrt).network
             interpreter = Interpreter(network, self.tensorrt.module, np.float64)
-            self._kept[f"reference {count}"] = interpreter.run(self.inputs_at(count), self.layers)
-        return self._kept[f"reference {count}"]
+            self._kept[key] = interpreter.run(self.inputs_at(count, kind=kind), self.layers)
+        return self._kept[key]
 
     @property
     def ranges(self) -> Mapping[str, float]:
-        """From eight structured images, largest magnitudes."""
+        """From CALIBRATED structured images, largest magnitudes."""
         if "ranges" not in self._kept:
             definition = define(self.graph, self.arrays, self.tensorrt)
             tensors = quantized_tensors(self.graph, dict.fromkeys(self.layers, "int8"))
             interpreter = Interpreter(definition.network, self.tensorrt.module)
-            batches = (make_inputs(self.graph, f"structured:{seed}")[0] for seed in range(8))
+            batches = (make_inputs(self.graph, f"structured:{seed}")[0] for seed in range(CALIBRATED))
             self._kept["ranges"] = calibrate(interpreter.run, batches, tensors, "min_max")
         return self._kept["ranges"]
 
