@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 import numpy as np
 
 from engine.named_weights import NamedWeights
-from engine.naming import dequantized_name, quantized_name, scale_name
+from engine.naming import dequantized_name, quantized_name, step_name
 from engine.precision import Precision
 from engine.quantization import KERNELS, kernel_scales, scales_of
 from engine.tensorrt_api import TensorRT, dtype_name, trt_dtype
@@ -94,8 +94,8 @@ class Emission:
 
     def _quantize_and_back(self, name: str, source: Any, scale: np.ndarray, axis: Any) -> Any:
         """source -> int8 -> the type of source: layers NAME/quantized and NAME/dequantized."""
-        weights = self.named.keep(scale_name(name), self._rounded_up(scale, source), self._layer.name)
-        factor = self._checked(scale_name(name), self.network.add_constant(scale.shape, weights))
+        weights = self.named.keep(step_name(name), self._rounded_up(scale, source), self._layer.name)
+        factor = self._checked(step_name(name), self.network.add_constant(scale.shape, weights))
         typed = self.tensorrt.has("quantize with a type")
         whole, floating = ([trt_dtype(self.trt, "int8")], [source.dtype]) if typed else ([], [])
         quantize = self.network.add_quantize(source, factor, *whole)

@@ -19,7 +19,7 @@ import numpy as np
 from engine.build_options import PlanOptions
 from engine.devices.device import Device
 from engine.fusion import fused_groups
-from engine.naming import quantized_name, scale_name
+from engine.naming import quantized_name, step_name
 from engine.network import Definition
 from engine.plan import Progress, build_plan
 from engine.quantization import ends_in_int8
@@ -161,7 +161,7 @@ def dequantized(definition: Definition, arrays: Mapping[str, np.ndarray]) -> Arr
     found = dict(arrays)
     for name in definition.precision.ranges:
         if quantized_name(name) in found:
-            scale = definition.named[scale_name(name)].astype(np.float32)
+            scale = definition.named[step_name(name)].astype(np.float32)
             found[name] = found.pop(quantized_name(name)).astype(np.float32) * scale
     return found
 

@@ -3,7 +3,7 @@
     net/fc/image, net/fc/convolution, net/fc   ->   net/fc
     image/float16                              ->   none of ours: a cast of the network's input
 
-A tensor read as int8 is TENSOR/quantized, of float numbers times 1 / TENSOR/scale, and TENSOR/dequantized behind it.
+A tensor read as int8 is TENSOR/quantized, its numbers over TENSOR/step, and TENSOR/dequantized behind it.
 """
 
 from __future__ import annotations
@@ -28,5 +28,6 @@ def dequantized_name(tensor: str) -> str:
     return f"{tensor}/dequantized"
 
 
-def scale_name(tensor: str) -> str:
-    return f"{tensor}/scale"
+def step_name(tensor: str) -> str:
+    """Not `scale`: a batch norm has factors of that name."""
+    return f"{tensor}/step"

@@ -15,6 +15,7 @@ from engine.quantization import quantized_reads, quantized_tensors
 from engine.tensorrt_api import TensorRT
 from spec.errors import ConfigError
 from spec.graph import Graph
+from spec.wording import counted
 
 
 class Precision(NamedTuple):
@@ -69,8 +70,8 @@ def plan_precision(
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise ConfigError(
-            f"{place}: int8 needs the ranges of {len(missing)} tensors: {shown}; write them with `run.py calibrate` "
-            "and name the file with `ranges:`"
+            f"{place}: int8 needs the ranges of {counted(len(missing), 'tensor')}: {shown}; write them with "
+            "`run.py calibrate` and name the file with `ranges:`"
         )
     kept = {name: float(ranges[name]) for name in wanted}
     return Precision(dict(layers), default, kept, typed, quantized_reads(graph, layers, spare_images=not typed))

@@ -12,6 +12,7 @@ import numpy as np
 from engine.runner import new_runtime
 from engine.tensorrt_api import TensorRT
 from spec.errors import TensorRTError, listed
+from spec.wording import counted
 
 
 class Refitted(NamedTuple):
@@ -95,7 +96,9 @@ def check_engine_names(known: Sequence[str], named: Mapping[str, np.ndarray], un
         problems.append(f"the engine wants weights that this network has not: {listed(foreign)}; build the plan again")
     fixed = sorted(set(named) - set(known) - set(unchanged))
     if fixed:
-        words = f"{len(fixed)} weights that changed are fixed in the engine"
-        problems.append(f"{words}: {listed(fixed)}; TensorRT built them in, so build the plan again")
+        changed = counted(len(fixed), "changed weight")
+        problems.append(
+            f"fixed in the engine: {changed}: {listed(fixed)}; TensorRT built them in, so build the plan again"
+        )
     if problems:
         raise TensorRTError(problems)

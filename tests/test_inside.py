@@ -41,21 +41,23 @@ def definition(tensorrt: TensorRT, word: str = "fp32") -> Definition:
 
 
 def residual(tensorrt: TensorRT, word: str, channels: int = 3) -> Definition:
-    """Two convolutions with a shortcut over the second, an average and a dense layer."""
+    """Two convolutions with a shortcut over the second, a batch norm in it, an average and a dense layer."""
     conv = {"filters": channels, "kernel": 3, "stride": 1, "padding": "same", "bias": True}
     relu = {"function": "relu"}
     layers = [
         ("convolution", {"name": "conv1", **conv}),
         ("activation", {"name": "relu1", **relu}),
         ("convolution", {"name": "conv2", **conv}),
-        ("elementwise", {"name": "add", "inputs": ["conv2", "relu1"], "function": "sum"}),
+        ("convolution", {"name": "shortcut", "input": "relu1", **conv}),
+        ("batch_norm", {"name": "bn", "epsilon": 1e-3}),
+        ("elementwise", {"name": "add", "inputs": ["conv2", "bn"], "function": "sum"}),
         ("activation", {"name": "relu2", **relu}),
         ("pooling", {"name": "pool", "function": "average", "window": "global"}),
         ("flatten", {"name": "flat"}),
         ("dense", {"name": "fc", "units": 2, "bias": True}),
     ]
     graph = graph_of(layers, {"image": (1, channels, 5, 7)}, ["fc"])
-    ranges = {"image": 4.0, "relu1": 4.0, "relu2": 4.0}
+    ranges = dict.fromkeys(["image", "relu1", "bn", "relu2"], 4.0)
     precision = plan_precision(graph, dict.fromkeys(graph.made, word), word, ranges, tensorrt)
     return define(graph, random_arrays(graph), tensorrt, precision)
 
@@ -103,7 +105,7 @@ def test_debug_tensors_are_no_outputs(tensorrt):
 def test_boundaries_are_what_lies_between_fused_kernels(tensorrt):
     made = residual(tensorrt, "fp32")
     expose(made, "boundaries", [*made.graph.made, "image"])
-    assert outputs(made.network) == ["fc", "relu1", "relu2", "pool"]
+    assert outputs(made.network) == ["fc", "relu1", "bn", "relu2", "pool"]
 
 
 @pytest.mark.parametrize("word", ["fp16", "int8"])
@@ -115,18 +117,19 @@ def test_boundaries_build(tensorrt, word):
 
 
 def test_int8_boundaries_are_the_numbers_that_kernels_hand_on(tensorrt):
-    """relu1 is read by a convolution and a sum, relu2 by the average: as int8. pool and fc are left in floats."""
+    """relu1 is read by convolutions, bn by the sum, relu2 by the average: as int8. pool and fc are left in floats."""
     made, plain = residual(tensorrt, "int8"), residual(tensorrt, "int8")
     image = np.random.default_rng(0).normal(size=(1, 3, 5, 7)).astype(np.float32)
-    before = Interpreter(plain.network, tensorrt.module, np.float64).run({"image": image}, ["relu1", "pool", "fc"])
+    before = Interpreter(plain.network, tensorrt.module, np.float64).run({"image": image}, plain.graph.made)
     expose(made, "boundaries", made.graph.made)
-    assert outputs(made.network) == ["fc", "relu1/quantized", "relu2/quantized", "pool"]
+    assert outputs(made.network) == ["fc", "relu1/quantized", "bn/quantized", "relu2/quantized", "pool"]
     given = Interpreter(made.network, tensorrt.module, np.float64).run({"image": image}, outputs(made.network))
     found = dequantized(made, given)
-    assert set(found) == {"fc", "relu1", "relu2", "pool"} and found["relu1"].dtype == np.float32
+    assert set(found) == {"fc", "relu1", "bn", "relu2", "pool"} and found["relu1"].dtype == np.float32
     step = 4.0 / 127
-    exact = (np.abs(before["relu1"]) / step).clip(0, 127) * step
-    assert 0 < np.abs(found["relu1"] - exact).max() <= 0.51 * step + 1e-3 * 4.0  # scales are half where tensors are
+    for name in ("relu1", "bn", "relu2"):
+        exact = before[name].clip(-128 * step, 127 * step)
+        assert 0 < np.abs(found[name] - exact).max() <= 0.51 * step + 1e-3 * 4.0  # scales are half where tensors are
     np.testing.assert_array_equal(found["fc"], before["fc"])
     np.testing.assert_array_equal(found["pool"], before["pool"])
 
@@ -258,7 +261,7 @@ def test_an_int8_engine_shows_the_int8_that_its_kernels_hand_on(tensorrt):
     with open_device() as device:
         with open_inside(made, "boundaries", made.graph.made, WITHOUT_CUBLAS, Progress(), device) as run:
             found = run({"image": image})
-    assert set(found) == {"relu1", "relu2", "pool", "fc"}
+    assert set(found) == {"relu1", "bn", "relu2", "pool", "fc"}
     step = 4.0 / 127
     assert np.abs(found["relu1"] - wanted["relu1"].clip(0, 4)).max() <= 1.6 * step
     assert np.abs(found["relu2"] - wanted["relu2"].clip(0, 4)).max() <= 3 * step

@@ -116,7 +116,7 @@ def test_an_average_reads_int8_where_a_convolution_made_it(average):
 def test_int8_without_ranges_names_what_is_missing():
     with pytest.raises(ConfigError) as refused:
         defined("int8", {"x": 1.0})
-    assert all(word in str(refused.value) for word in ("1 tensors", "relu", "run.py calibrate"))
+    assert all(word in str(refused.value) for word in ("1 tensor", "relu", "run.py calibrate"))
 
 
 @pytest.mark.parametrize("spec, limit", [("fp32", 1e-6), ("fp16", 2e-3), ("int8", 5e-2)])
@@ -156,7 +156,7 @@ def test_a_scale_is_never_zero_and_nothing_saturates_in_half(largest):
     layers = dict.fromkeys(NAMES, "int8")
     arrays, ranges = {**ARRAYS, ("conv", "kernel"): kernel}, {**RANGES, "x": largest}
     named = define(GRAPH, arrays, TENSORRT, plan_precision(GRAPH, layers, "int8", ranges, TENSORRT)).named
-    for scale in (named["conv/kernel/scale"][1], named["x/scale"]):
+    for scale in (named["conv/kernel/step"][1], named["x/step"]):
         assert scale.dtype == np.float16 and max(largest / 127, 2.0**-24) <= scale <= largest / 127 * 1.001 + 2.0**-24
 
 

@@ -99,7 +99,7 @@ def test_a_name_says_which_tensor_it_is():
             "fc:kernel/float16", "fc.bias/float16",
         ]  # fmt: skip
     int8 = define(GRAPH, random_arrays(GRAPH), TENSORRT, precision_of("int8"), STATE_DICT)
-    assert {"x/scale", "conv/kernel/scale", "prelu/scale", "plain/kernel/scale"} < set(int8.named)
+    assert {"x/step", "conv/kernel/step", "prelu/step", "plain/kernel/step"} < set(int8.named)
 
 
 def test_one_tensor_in_two_layers_has_two_names_and_memory_of_its_own():
@@ -138,8 +138,8 @@ def test_kernel_scales_follow_the_new_kernel():
     before = define(GRAPH, arrays, TENSORRT, precision_of("int8")).named
     louder = {**arrays, ("plain", "kernel"): arrays["plain", "kernel"] * 2}
     after = define(GRAPH, louder, TENSORRT, precision_of("int8")).named
-    np.testing.assert_array_equal(after["plain/kernel/scale"], 2 * before["plain/kernel/scale"])
-    np.testing.assert_array_equal(after["prelu/scale"], before["prelu/scale"])
+    np.testing.assert_array_equal(after["plain/kernel/step"], 2 * before["plain/kernel/step"])
+    np.testing.assert_array_equal(after["prelu/step"], before["prelu/step"])
 
 
 def test_the_names_of_a_checkpoint_are_those_of_its_tensors(sample_directory):
@@ -159,7 +159,7 @@ def test_the_names_of_a_checkpoint_are_those_of_its_tensors(sample_directory):
     [
         (["a"], ["b"], ""),
         (["a", "b", "c"], [], "the engine wants weights that this network has not: c; build the plan again"),
-        (["a"], [], "1 weights that changed are fixed in the engine: b; TensorRT built them in, so build the plan"),
+        (["a"], [], "fixed in the engine: 1 changed weight: b; TensorRT built them in, so build the plan"),
     ],
     ids=["fits", "wants more", "takes less"],
 )
