@@ -17,6 +17,7 @@ from commands.configs import shown
 from commands.console import Console
 from commands.stages import Prepared, add_config_arguments, prepare, read_config
 from spec.errors import UsageError
+from spec.wording import counted
 
 Arrays = Mapping[str, Any]
 
@@ -46,14 +47,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
     prepared = prepare(options, console, model, graph)
     with console.stage("calibrate") as found:
         tensors = quantized_tensors(graph, dict.fromkeys([layer.name for layer in graph.layers], "int8"))
-        counted = _Counted(_joined(graph, batches_of(graph, options.images)))
+        batches = _Counted(_joined(graph, batches_of(graph, options.images)))
         with (_on_gpu if gpu else _on_cpu)(options, console, prepared, tensors) as activations:
-            images = (image for batch in counted for image in _each_image(activations(batch), size_of(batch)))
+            images = (image for batch in batches for image in _each_image(activations(batch), size_of(batch)))
             ranges = calibration.calibrate(lambda arrays, _: arrays, images, tensors, options.method)
         where = "the GPU" if gpu else "the CPU"
-        found.append(f"{len(ranges)} tensors from {counted.images} images of {options.images} on {where}")
+        images_said = f"{counted(batches.images, 'image')} of {options.images}"
+        found.append(f"{counted(len(ranges), 'tensor')} from {images_said} on {where}")
         found.append(options.method)
-    about = {"model": model.name, "method": options.method, "images": options.images, "count": counted.images}
+    about = {"model": model.name, "method": options.method, "images": options.images, "count": batches.images}
     calibration.write_ranges(output, ranges, {**about, "run_on": "gpu" if gpu else "cpu"})
     console.line("write", f"{shown(output)}; name it in the config with ranges: {output.resolve()}")
     return 0
@@ -167,7 +169,8 @@ def _slices(graph: Any, path: Path, wish: str) -> Iterator[Dict[str, Any]]:
     size, least = agreement_batch(graph), graph.batch.min if graph.batch else 0
     left = len(array) % size
     if left and left < (least or size):
-        raise UsageError(f"--images {wish}: holds {len(array)} images, {left} more than whole batches of {size}")
+        held = counted(len(array), "image")
+        raise UsageError(f"--images {wish}: holds {held}, {left} more than whole batches of {size}")
     for first in range(0, len(array), size):
         inputs = {name: np.ascontiguousarray(array[first : first + size])}
         check_input(graph, wish, name, inputs[name])

@@ -92,5 +92,5 @@ def _engine_diff(options: argparse.Namespace, console: Console, prepared: Prepar
         notes = (*verified.comparison.notes, f"{agreement}; against our fp32 definition, run on the CPU")
         verified = verified._replace(comparison=verified.comparison._replace(notes=notes))
     if options.report is not None:
-        verification.write_reports(options.report, console, prepared, verified)
+        verification.write_reports(options, console, prepared, verified)
     return verified.comparison, {"agreement": agreement.as_json()} if agreement is not None else {}

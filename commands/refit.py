@@ -18,6 +18,7 @@ from commands.configs import shown
 from commands.console import Console
 from commands.stages import Prepared, add_config_arguments, in_precision, prepare, read_config
 from spec.errors import VerificationError
+from spec.wording import counted
 
 
 class Exchange(NamedTuple):
@@ -139,7 +140,7 @@ def _exchanged(console: Console, exchange: Exchange) -> Tuple[Any, Dict[str, Any
         refitted = refit_plan(definition.tensorrt, content, definition.named, unchanged, exchange.dla_core)
         seconds, build = time.monotonic() - start, exchange.manifest["build_seconds"]
         changed = len(exchange.table["weights"]) - len(unchanged)
-        found.append(f"{refitted.count} weights set, {changed} of them with new numbers")
+        found.append(f"{counted(refitted.count, 'weight')} set, {changed} of them with new numbers")
         found.append(f"the build took {build:.1f} s, {build / seconds:.0f} times as long")
     return refitted.plan, {"from_sha256": exchange.manifest["plan"]["sha256"], "seconds": round(seconds, 3)}
 

@@ -66,6 +66,7 @@ def _scratch(directory: Path) -> Iterator[Path]:
 
     made = not directory.exists()
     check_writable(directory)
+    directory.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(dir=directory, prefix=".sample-") as scratch:
             yield Path(scratch)

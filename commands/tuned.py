@@ -9,6 +9,7 @@ from typing import Any, List
 from commands.configs import shown
 from commands.console import Console
 from spec.errors import UsageError, VerificationError
+from spec.wording import counted
 
 MEASURED = {"relative_l2": "relative L2 error", "max": "max error"}
 
@@ -46,7 +47,7 @@ class Report:
 
     def result(self, search: Any, claim: str) -> None:
         """A line for the best that is known."""
-        best, count = search.best, f"{len(search.trials)} trials"
+        best, count = search.best, f"{counted(len(search.trials), 'trial')}"
         if best is None:
             self._console.line("result", f"nothing within {self._options.tolerance:g} yet; {claim}; {count}")
             return
@@ -105,8 +106,8 @@ class Report:
 
     def _kept(self, kept: Any) -> str:
         choice = self._choice
-        layers = f" ({len(choice.layers(kept))} layers)" if kept else ""
-        return f"{len(kept)} of {len(choice.groups)} groups{layers} in {choice.high}"
+        layers = f" ({counted(len(choice.layers(kept)), 'layer')})" if kept else ""
+        return f"{len(kept)} of {counted(len(choice.groups), 'group')}{layers} in {choice.high}"
 
 
 def check_targets(options: argparse.Namespace, model: Any) -> None:

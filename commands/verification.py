@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -10,6 +11,7 @@ from commands.configs import shown
 from commands.console import Console
 from commands.stages import Prepared
 from spec.errors import MissingFramework, UsageError, VerificationError
+from spec.wording import counted
 
 SHOWN_ROWS = 10
 """Rows of the table printed after a passed comparison; a failed one prints as many, the worst first."""
@@ -114,9 +116,9 @@ def compare(options: argparse.Namespace, console: Console, prepared: Prepared) -
         readings = readings_of(prepared.graph, prepared.weights)
         tolerance = Tolerance(options.atol, 1e-5 if options.rtol is None else options.rtol)
         verification = verify(prepared.definition, activations, tolerance, readings, loud)
-        found.append(f"{len(verification.comparison.rows)} layers, isolated and accumulated")
+        found.append(f"{counted(len(verification.comparison.rows), 'layer')}, isolated and accumulated")
     if options.report is not None:
-        write_reports(options.report, console, prepared, verification)
+        write_reports(options, console, prepared, verification)
     return verification.comparison
 
 
@@ -162,7 +164,7 @@ def _reference_run(options: argparse.Namespace, console: Console, prepared: Prep
         absent = unresolved(prepared.graph, reference, activations.names)
         if absent:
             raise VerificationError(absent)
-        found.append(f"{activations.title} on {activations.input_title}: {len(activations.arrays)} tensors")
+        found.append(f"{activations.title} on {activations.input_title}: {counted(len(activations.arrays), 'tensor')}")
     return reference, activations
 
 
@@ -207,14 +209,17 @@ def _own_activations(options: argparse.Namespace, console: Console, prepared: Pr
     return activations
 
 
-def write_reports(directory: Path, console: Console, prepared: Prepared, verification: Any) -> None:
+def write_reports(options: argparse.Namespace, console: Console, prepared: Prepared, verification: Any) -> None:
+    """The comparison as JSON and as a page, into `--report`."""
     from engine.atomic_file import check_writable
     from verify.report import write_json, write_page
 
     with console.stage("report") as found:
+        directory: Path = options.report
         check_writable(directory)
         ledger = [row._asdict() for row in prepared.weights.ledger]
         paths: List[Path] = [directory / f"{prepared.model.name}.diff.{kind}" for kind in ("json", "html")]
         write_json(verification.comparison, paths[0])
-        write_page(verification.comparison, prepared.graph, verification.arrays, ledger, paths[1])
+        made = f"{options.command}, {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
+        write_page(verification.comparison, prepared.graph, verification.arrays, ledger, paths[1], made)
         found.append(" and ".join(shown(path) for path in paths))

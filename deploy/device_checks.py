@@ -51,7 +51,9 @@ def check_disk(directory: Path, weights: int, free: Optional[int] = None) -> str
         weights: bytes of the parameters in float32.
         free: bytes, asked of the system where left out.
     """
-    free = shutil.disk_usage(directory).free if free is None else free
+    if free is None:
+        nearest = next(each for each in (directory.absolute(), *directory.absolute().parents) if each.exists())
+        free = shutil.disk_usage(nearest).free
     needed = PLAN_COPIES * weights
     if free < needed:
         raise UsageError(f"{directory}: {size(free)} free, the plan may need {size(needed)} - choose another --output")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Iterator, List, Tuple
 
 from spec.errors import UsageError
 
@@ -32,19 +33,33 @@ def json_number(value: float) -> Any:
 
 
 def check_writable(directory: Path) -> None:
-    """Makes a directory and proves that a file can be written there, before any long work starts."""
+    """Proves that a file can be written in a directory, before any long work starts, and leaves no trace.
+
+    Raises UsageError.
+    """
+    missing: List[Path] = []
     try:
+        missing.extend(itertools.takewhile(lambda each: not each.exists(), (directory, *directory.parents)))
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
         raise UsageError(f"{directory}: cannot be written: {error.strerror}; choose another directory") from None
+    finally:
+        for each in missing:
+            with contextlib.suppress(OSError):
+                each.rmdir()
 
 
 @contextlib.contextmanager
 def staged(path: Path) -> Iterator[Tuple[Path, int]]:
-    """A temporary file beside PATH that takes its place when the block ends well, and is gone when it does not."""
+    """A temporary file beside PATH that takes its place when the block ends well, and is gone when it does not.
+
+    The folder of PATH is made where there is none.
+    """
     try:
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None

@@ -111,7 +111,7 @@ def test_a_directory_without_permission_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name, words",
-    [("none/file", "No such file or directory"), ("file/below", "Not a directory"), ("n" * 300, "File name too long")],
+    [("file/below", "Not a directory"), ("file/below/it", "Not a directory"), ("n" * 300, "File name too long")],
 )
 def test_a_place_that_is_none_is_named(tmp_path, name, words):
     (tmp_path / "file").write_bytes(b"x")
@@ -127,10 +127,12 @@ def test_a_directory_is_not_replaced_by_a_file(tmp_path):
     assert names_in(tmp_path) == ["plan"]
 
 
-def test_a_missing_directory_is_made(tmp_path):
+def test_a_missing_directory_is_made_for_a_file_and_not_for_a_question(tmp_path):
     check_writable(tmp_path / "a" / "b")
+    assert names_in(tmp_path) == []
+    write_whole(tmp_path / "a" / "b" / "file", b"x")
     check_writable(tmp_path / "a" / "b")
-    assert names_in(tmp_path / "a" / "b") == []
+    assert names_in(tmp_path / "a" / "b") == ["file"]
 
 
 def test_a_file_is_no_directory_to_write_to(tmp_path):

@@ -142,6 +142,13 @@ def test_a_row_that_could_not_be_compared_says_why():
     assert any("problem" in (each.get("class") or "") for each in html.all("p"))
 
 
+def test_the_page_says_by_which_command_and_when_it_was_made(tmp_path):
+    made = "run.py --set 'a=<b>', 2026-11-22 19:34 UTC"
+    write_page(*PASSED, tmp_path / "report.html", made)
+    assert Page((tmp_path / "report.html").read_text("utf-8")).text["dd"][-1] == made
+    assert "made by" not in rendered(PASSED).text["dt"]
+
+
 def test_written_whole(tmp_path):
     path = tmp_path / "report.html"
     write_page(*PASSED, path)

@@ -181,6 +181,7 @@ def test_json_file(tmp_path):
     assert plain["passed"] is True
 
 
-def test_json_into_a_missing_directory_is_a_message(tmp_path):
-    with pytest.raises(UsageError, match="cannot be written"):
-        write_json(PASSED, tmp_path / "missing" / "comparison.json")
+def test_json_into_what_is_no_directory_is_a_message(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(UsageError, match="cannot be written: Not a directory"):
+        write_json(PASSED, tmp_path / "file" / "comparison.json")

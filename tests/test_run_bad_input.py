@@ -328,8 +328,8 @@ def test_missing_unused_and_misshapen_tensors_come_at_once(tmp_path, failed):
     shape, absent, unused = failed().messages
     assert "layer 'conv': kernel <- 'conv.weight': has shape 3x3x2x3, wanted 3x2x3x3 (o i h w)" in shape
     assert "small.yaml:11: layer 'fc': kernel: missing in" in absent and "nearest: fc.weigth" in absent
-    assert '1 tensors that no layer uses: fc.weigth 4x36' in unused and 'ignore: ["fc.weigth"]' in unused
-    assert os.listdir(tmp_path / "out") == []
+    assert '1 tensor that no layer uses: fc.weigth 4x36' in unused and 'ignore: ["fc.weigth"]' in unused
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -338,7 +338,7 @@ def test_a_weight_that_is_no_number(tmp_path, failed, value):
     arrays["bn.running_var"][1] = value
     write_small(tmp_path, arrays=arrays)
     failed().says("tensor 'bn.running_var' (variance of layer 'bn')", "NaN or infinite, the first at [1]")
-    assert os.listdir(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("value", [-1e-3, -1.0])
@@ -359,7 +359,7 @@ def test_a_network_that_tensorrt_cannot_build(tmp_path, failed):
     arrays = dict(torch_arrays(), **{"fc.weight": np.ones((3, 2, 3, 3), np.float32), "fc.bias": np.ones(2, np.float32)})
     write_small(tmp_path, f"{head}  - deconvolution: {keys}\n{tail}", arrays)
     failed(code=1).says("could not build 'small'", "Strided & Dilated Deconv are currently not supported")
-    assert os.listdir(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_output_that_is_a_file(tmp_path, failed):

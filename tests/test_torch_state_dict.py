@@ -145,9 +145,9 @@ def test_where_the_state_dict_is(tmp_path, content, key, found):
         (
             lambda t: {"model": {"a": t}, "ema": {"b": t, "c": t}},
             None,
-            r"several state_dicts in one file - found 'model' \(1 tensors\), 'ema' \(2 tensors\); choose one with",
+            r"several state_dicts in one file - found 'model' \(1 tensor\), 'ema' \(2 tensors\); choose one with",
         ),
-        (lambda t: {"one": {"a": t}, "two": {"b": t}}, None, r"found 'one' \(1 tensors\), 'two' \(1 tensors\)"),
+        (lambda t: {"one": {"a": t}, "two": {"b": t}}, None, r"found 'one' \(1 tensor\), 'two' \(1 tensor\)"),
         (lambda t: {"model": {"a": t}}, "modl", "no tensors under the key 'modl'; did you mean 'model'?"),
         (lambda t: {"epoch": 3, "lr": 0.1}, None, "no tensors in it: a dict with the keys 'epoch', 'lr'"),
         (lambda t: [t], None, "no tensors in it: a list instead of a dict"),

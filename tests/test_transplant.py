@@ -135,7 +135,7 @@ def test_averages_are_unused_where_nobody_asks_for_them(tmp_path):
     arrays = tensorflow_arrays()
     arrays["fc/kernel/ExponentialMovingAverage"] = arrays["fc/kernel"]
     (problem,) = problems_of(tmp_path, arrays, TENSORFLOW)
-    assert "1 tensors that no layer uses: fc/kernel/ExponentialMovingAverage 36x4" in problem
+    assert "1 tensor that no layer uses: fc/kernel/ExponentialMovingAverage 36x4" in problem
 
 
 def test_positional_variables_are_taken_by_their_number(tmp_path):
@@ -189,7 +189,7 @@ def test_missing_tensors_are_named_with_the_nearest(tmp_path):
     missing, unused = problems_of(tmp_path, arrays)
     assert missing.startswith(f"{tmp_path / 'small.yaml'}:11: layer 'fc': kernel: missing in memory.ckpt: fc.weight;")
     assert "nearest: fc.wieght" in missing
-    assert unused.startswith("memory.ckpt: 1 tensors that no layer uses: fc.wieght 4x36;")
+    assert unused.startswith("memory.ckpt: 1 tensor that no layer uses: fc.wieght 4x36;")
 
 
 def test_every_spelling_of_a_missing_tensor_is_named(tmp_path):
@@ -285,7 +285,7 @@ def test_all_problems_come_at_once(tmp_path):
         "layer 'bn': beta <- 'bn.bias': has shape 4, wanted 3 (c)",
         "layer 'fc': kernel <- 'fc.weight': holds int32, wanted floating-point numbers",
         "layer 'fc': bias: missing in memory.ckpt: fc.bias",
-        "1 tensors that no layer uses: left 1",
+        "1 tensor that no layer uses: left 1",
     ]
 
 

@@ -82,7 +82,7 @@ def test_weights_beyond_the_range_of_half_are_a_reason_that_is_told(tmp_path, ca
 def test_nothing_is_kept_where_nothing_need_be(tmp_path, capsys):
     assert tune(write_net(tmp_path, ""), "--precision", "fp16") == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[-1] == "precision: fp16" and "1 trials" in out
+    assert out.splitlines()[-1] == "precision: fp16" and "1 trial" in out
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_recorded_reference_judges_instead_of_fp32(tmp_path, capsys):
         ([], "most layers are fp32; say --precision fp16 or --precision int8"),
         (["--precision", "tf32"], "most layers are tf32"),
         (["--precision", "fp16", "--high", "fp16"], "wanted --high fp32"),
-        (["--precision", "int8"], "int8 needs the ranges of 1 tensors: image"),
+        (["--precision", "int8"], "int8 needs the ranges of 1 tensor: image"),
         (["--precision", "fp16", "--images", "random:0"], "wanted random:COUNT"),
         (["--precision", "fp16", "--reference"], "nothing to compare with"),
         (["--precision", "fp16", "--input", "random:3"], "--input with --reference"),

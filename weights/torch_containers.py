@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from spec.errors import CheckpointError, did_you_mean
+from spec.wording import counted
 
 from .torch_pickle import RefusedTensor, StoredTensor, direct_tensors
 
@@ -78,7 +79,8 @@ def _dicts_of_tensors(node: Any, path: str, depth: int) -> Iterator[Tuple[str, D
 
 
 def _list(found: Dict[str, Dict]) -> str:
-    return "found " + ", ".join(f"'{path}' ({len(direct_tensors(value))} tensors)" for path, value in found.items())
+    sizes = {path: counted(len(direct_tensors(value)), "tensor") for path, value in found.items()}
+    return "found " + ", ".join(f"'{path}' ({size})" for path, size in sizes.items())
 
 
 def _describe(root: Any) -> str:

@@ -19,6 +19,7 @@ from spec.errors import AuditError, nearest
 from spec.graph import Graph
 from spec.layers import Convolution, Layer, Slot, WeightedLayer
 from spec.model import WeightsSpec
+from spec.wording import counted
 from weights.checkpoint import Checkpoint, Source
 from weights.layout import Rule, parse_axes, parse_rule, rearrange, shape_of
 from weights.sources import Convention
@@ -256,7 +257,7 @@ def _unused_tensors(names: Sequence[str], checkpoint: Checkpoint) -> List[str]:
     shown = ", ".join(f"{name} {_show(checkpoint.tensors[name].shape)}" for name in names[:SHOWN])
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return [
-        f"{checkpoint.path}: {len(names)} tensors that no layer uses: {shown}{more}; add layers, "
+        f"{checkpoint.path}: {counted(len(names), 'tensor')} that no layer uses: {shown}{more}; add layers, "
         f"or leave them behind with weights: {{ignore: [{', '.join(_patterns(names))}]}}"
     ]
 

@@ -48,17 +48,22 @@ def worst_layers(comparison: Comparison, count: int = 4) -> List[str]:
 
 
 def write_page(
-    comparison: Comparison, graph: Graph, arrays: ReportArrays, ledger: Sequence[LedgerRow], path: Path
+    comparison: Comparison, graph: Graph, arrays: ReportArrays, ledger: Sequence[LedgerRow], path: Path, made: str = ""
 ) -> None:
     """Writes the page.
+
+    Args:
+        made: by which command and when, for people.
 
     Raises:
         UsageError: plotly or Jinja2 is not installed, or the file cannot be written.
     """
-    write_whole(Path(path), render(comparison, graph, arrays, ledger).encode())
+    write_whole(Path(path), render(comparison, graph, arrays, ledger, made).encode())
 
 
-def render(comparison: Comparison, graph: Graph, arrays: ReportArrays, ledger: Sequence[LedgerRow]) -> str:
+def render(
+    comparison: Comparison, graph: Graph, arrays: ReportArrays, ledger: Sequence[LedgerRow], made: str = ""
+) -> str:
     """The page as text; raises UsageError where plotly or Jinja2 is missing."""
     environment = _environment()
     plots.import_plotly()
@@ -71,6 +76,7 @@ def render(comparison: Comparison, graph: Graph, arrays: ReportArrays, ledger: S
         bad=comparison.first_bad,
         diagnosis=diagnosis(comparison.first_bad) if comparison.first_bad else (),
         facts=facts(comparison),
+        made=made,
         figures={"errors": plots.error_plot(comparison, scale), "histograms": histograms(comparison.tolerance, arrays)},
         rows=table_rows(comparison, ledger),
         drawing=network_drawing.draw(graph, comparison),
