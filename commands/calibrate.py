@@ -114,9 +114,9 @@ def size_of(batch: Arrays) -> int:
 
 
 def _each_image(arrays: Arrays, count: int) -> Iterator[Arrays]:
-    """One image's tensors after another's; the first axis of each is the batch."""
+    """One image's tensors after another's; the first axis of each is the batch, but of a constant, which is whole."""
     for image in range(count):
-        yield {name: array[image] for name, array in arrays.items()}
+        yield {name: array[image] if len(array) == count else array for name, array in arrays.items()}
 
 
 def _joined(graph: Any, batches: Iterator[Arrays]) -> Iterator[Arrays]:

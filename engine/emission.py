@@ -120,8 +120,16 @@ class Emission:
         return self.typed(self._arrays[self._layer.name, role], like)
 
     def typed(self, array: Any, like: Any) -> np.ndarray:
-        """Contiguous numbers in the floating type of a tensor; the one place where weights are cast."""
-        dtype = np.dtype(np.float16 if dtype_name(like.dtype) == "float16" else np.float32)
+        """Contiguous numbers in the floating type of a tensor."""
+        return self._typed(array, np.float16 if dtype_name(like.dtype) == "float16" else np.float32)
+
+    def own(self, array: Any) -> np.ndarray:
+        """Contiguous numbers in the floating type of the layer, which reads no tensor."""
+        return self._typed(array, np.float16 if self.precision.is_half(self._layer.name) else np.float32)
+
+    def _typed(self, array: Any, kind: Any) -> np.ndarray:
+        """The one place where weights are cast."""
+        dtype = np.dtype(kind)
         with np.errstate(over="ignore"):
             cast = np.ascontiguousarray(array, dtype=dtype)
         if cast.dtype != np.asarray(array).dtype and not np.isfinite(cast).all():

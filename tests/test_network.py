@@ -13,7 +13,8 @@ from engine.emitters.activation import ACTIVATIONS, COMPOSED
 from engine.interpreter import Interpreter
 from engine.network import Definition, define
 from engine.plan import Progress, build_plan
-from engine.tensorrt_api import TensorRT, load
+from engine.precision import plan_precision
+from engine.tensorrt_api import TensorRT, dtype_name, load
 from spec.errors import TensorRTError
 from spec.layers import LAYERS, Convolution
 from spec.layers.activation import NEEDS
@@ -78,6 +79,32 @@ def test_a_constant_joins_the_image(keys, dynamic):
     definition = define(graph, random_arrays(graph), TENSORRT)
     assert added_layers(definition) == {"four": "CONSTANT", "sum": "ELEMENTWISE"}
     assert build_plan(definition, PlanOptions(), Progress()) is not None
+
+
+@pytest.mark.parametrize("word", ["fp16", "int8"])
+def test_a_constant_has_the_type_of_its_layer(word):
+    layers = [
+        ("convolution", {"name": "conv", **KERNEL, "filters": 4}),
+        ("constant", {"name": "four", "shape": [1, 4, 1, 1], "value": 2.0}),
+        ("elementwise", {"name": "sum", "inputs": ["conv", "four"], "function": "sum"}),
+    ]
+    graph = graph_of(layers, {"image": IMAGE}, ["sum"])
+    ranges = {"image": 3.0, "four": 2.0} if word == "int8" else {}
+    precision = plan_precision(graph, dict.fromkeys(graph.made, word), word, ranges, TENSORRT)
+    definition = define(graph, random_arrays(graph), TENSORRT, precision)
+    assert dtype_name(definition.tensors["four"].dtype) == ("float16" if precision.typed else "float32")
+    assert build_plan(definition, PlanOptions(), Progress()) is not None
+
+
+def test_a_constant_that_is_no_half_is_refused():
+    layers = [("constant", {"name": "far", "shape": [1, 4, 1, 1], "value": 1e6}),
+              ("elementwise", {"name": "sum", "inputs": ["image", "far"], "function": "sum"})]  # fmt: skip
+    graph = graph_of(layers, {"image": IMAGE}, ["sum"])
+    precision = plan_precision(graph, dict.fromkeys(graph.made, "fp16"), "fp16", {}, TENSORRT)
+    if not precision.typed:
+        pytest.skip("tensors have no types of their own")
+    with pytest.raises(TensorRTError, match=r"layer 'far': numbers up to 1e\+06 do not fit float16"):
+        define(graph, random_arrays(graph), TENSORRT, precision)
 
 
 @pytest.mark.parametrize(

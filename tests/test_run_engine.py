@@ -168,6 +168,15 @@ def test_images_beyond_whole_batches_are_not_dropped_in_silence(tmp_path, capsys
     assert message.endswith("holds 5 images, 1 more than whole batches of 2")
 
 
+def test_a_constant_has_one_range_whatever_the_batch(tmp_path):
+    more = "  - constant: {name: half, shape: [1, 3, 1, 1], value: 0.5}\n"
+    more += "  - elementwise: {name: sum, inputs: [bn, half], function: sum}\n"
+    text = SMALL.replace("[1, 2, 7, 9]", "[2, 2, 7, 9]")
+    text = text.replace("  - activation: {name: relu,", f"{more}  - activation: {{name: relu, input: sum,")
+    found = ranges(str(write_small(tmp_path, text)), "--images", "structured:2", "--method", "min_max", "--on", "cpu")
+    assert found["ranges"] == {"image": 2.0, "half": 0.5}
+
+
 def test_structured_images_calibrate(small):
     found = ranges(small, "--images", "structured:3", "--method", "min_max", "--on", "cpu")
     assert found["about"]["count"] == 3 and found["ranges"] == {"image": 2.0}

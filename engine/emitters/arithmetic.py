@@ -122,7 +122,7 @@ def constant(emission: Emission, layer: Constant) -> None:
         array = emission.parameter("value", np.float32)
     else:
         array = np.broadcast_to(np.array(layer.value, np.float32), (int(np.prod(layer.shape)),))
-    weights = emission.weights("value", np.ascontiguousarray(array).reshape(layer.shape))
+    weights = emission.weights("value", emission.own(array).reshape(layer.shape))
     emission.tensors[layer.name] = emission.whole(emission.network.add_constant(layer.shape, weights))
 
 
