@@ -110,7 +110,7 @@ def _check(options: argparse.Namespace) -> None:
 
     So is what a plan that is there would ignore; `--set` changes the config that says what it is fed with.
     """
-    from engine.atomic_file import check_writable
+    from engine.atomic_file import check_file
     from engine.tensorrt_api import gpu_count
 
     if not gpu_count():
@@ -124,7 +124,7 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError("--sample: the plan is built already, and no checkpoint is read")
     build_arguments.refuse_stripped(options)
     for path in filter(None, (options.json, options.export_profile, options.export_layers)):
-        check_writable(path.parent)
+        check_file(path)
 
 
 def _inputs(options: argparse.Namespace, subject: Subject, runner: Any) -> Tuple[Dict[str, Any], str]:

@@ -39,8 +39,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
         return device_build.run(options, console)
     model, graph = read_config(options, console)
     output = options.output or Path("out") / model.name
-    for directory in (output,) + ((options.json.parent,) if options.json else ()):
-        atomic_file.check_writable(directory)
+    atomic_file.check_writable(output)
+    if options.json:
+        atomic_file.check_file(options.json)
     prepared = prepare(options, console, model, graph)
     plan_options = _checked_options(options, prepared)
     summary: Dict[str, Any] = {"model": model.name, "seconds": console.seconds}

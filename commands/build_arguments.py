@@ -30,14 +30,20 @@ class Coarsest(argparse.Action):
         setattr(namespace, self.dest, given if given == "int8" else self.const)
 
 
+def add_precision(parser: Any, words: str) -> None:
+    """`--precision` with these words for help, and trtexec's names for it."""
+    add = parser.add_argument
+    add("--precision", choices=WORDS, help=words)
+    add("--fp16", dest="precision", action=Coarsest, const="fp16", nargs=0, help="--precision fp16")
+    add("--int8", dest="precision", action=Coarsest, const="int8", nargs=0,
+        help="--precision int8, with --fp16 too: what is not int8 is half anyway")  # fmt: skip
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything that a PlanOptions holds, and the precision."""
     group = parser.add_argument_group("build")
     add = group.add_argument
-    add("--precision", choices=WORDS, help="of all layers; the YAML's `precision` can name exceptions")
-    add("--fp16", dest="precision", action=Coarsest, const="fp16", nargs=0, help="--precision fp16")
-    add("--int8", dest="precision", action=Coarsest, const="int8", nargs=0,
-        help="--precision int8, with --fp16 too: what is not int8 is half anyway")  # fmt: skip
+    add_precision(group, "of all layers; the YAML's `precision` can name exceptions")
     add("--target", type=target_words, default=(), metavar="NAME,...",
         help="the device: orin, xavier-nx@5.1, ...; TensorRT-RTX: PCs, sm75,sm89 or turing,ada or rtx")  # fmt: skip
     add("--workspace", type=_bytes, metavar="MIB", help="scratch memory the build may use; --pools workspace:MIB")

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from commands import verification
+from commands import build_arguments, verification
 from commands.configs import shown
 from commands.console import Console
 from commands.defining import precision_of
@@ -40,13 +40,11 @@ class Stored(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from commands.build_arguments import WORDS
-
     add_config_arguments(parser)
     verification.add_input_argument(parser)
     add = parser.add_argument
     add("--output", type=Path, metavar="DIR", help="default out/<model>/<model>-bundle")
-    add("--precision", choices=WORDS, help="of all layers; the YAML's `precision` can name exceptions")
+    build_arguments.add_precision(parser, "of all layers; the YAML's `precision` can name exceptions")
     add("--half", action="store_true", help="weights in float16: half the size; says what that changes")
     add("--zip", action="store_true", help="write DIR.zip too")
     add("--no-verify", action="store_true", help="neither compare nor record: the device will prove nothing")

@@ -36,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Calibrates; returns the exit code."""
     from engine import calibration
-    from engine.atomic_file import check_writable
+    from engine.atomic_file import check_file
     from engine.quantization import quantized_tensors
 
     engines.refuse_precision(options, "ranges are those of the fp32 network")
     gpu = engines.on_gpu(options)
     model, graph = read_config(options, console)
     output = options.output or Path("out") / model.name / f"{model.name}.ranges.json"
-    check_writable(output.parent)
+    check_file(output)
     prepared = prepare(options, console, model, graph)
     with console.stage("calibrate") as found:
         tensors = quantized_tensors(graph, dict.fromkeys([layer.name for layer in graph.layers], "int8"))

@@ -33,14 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Runs the comparison; returns the exit code."""
-    from engine.atomic_file import check_writable
+    from engine.atomic_file import check_file, check_writable
 
     _check_options(options)
     model, graph = read_config(options, console)
     if not options.engine or options.reference_run == "source":
         verification.check_reference(model)
-    for directory in filter(None, (options.json and options.json.parent, options.report)):
-        check_writable(directory)
+    if options.json:
+        check_file(options.json)
+    if options.report:
+        check_writable(options.report)
     prepared = prepare(options, console, model, graph)
     if options.engine:
         return _finish(options, console, *_engine_diff(options, console, prepared))

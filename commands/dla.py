@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Prints the plan; returns the exit code."""
-    from engine.atomic_file import check_writable, json_bytes, write_whole
+    from engine.atomic_file import check_file, json_bytes, write_whole
     from engine.dla.placement import plan_dla
 
     target = _target(options.target)
     if options.json:
-        check_writable(options.json.parent)
+        check_file(options.json)
     model, graph = read_config(options, console)
     if set(model.precision.words) <= {"fp32", "tf32"}:
         console.line("precision", f"fp16: a DLA does nothing in the {model.precision.default} of the config")

@@ -25,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Writes the script; returns the exit code."""
     from deploy.polygraphy_script import script_text
-    from engine.atomic_file import check_writable, write_whole
+    from engine.atomic_file import check_file, write_whole
 
     script: Path = options.output
     if script.suffix != ".py":
         raise UsageError(f"--output {script}: Polygraphy takes scripts that end in .py only")
-    check_writable(script.parent)
+    check_file(script)
     overrides = _overrides(options)
     with console.stage("config") as found:
         model, graph = load_graph(options.config, overrides)

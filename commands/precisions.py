@@ -48,13 +48,13 @@ def _words(text: str) -> List[str]:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Prints the table; returns the exit code."""
-    from engine.atomic_file import check_writable
+    from engine.atomic_file import check_file
     from engine.tolerance import coarsest
 
     engines.refuse_precision(options, "say --precisions, which may be several")
     gpu = engines.on_gpu(options)
     if options.json:
-        check_writable(options.json.parent)
+        check_file(options.json)
     model, graph = read_config(options, console)
     words = _wanted(options, console, model, gpu)
     prepared = prepare(options, console, model, graph)

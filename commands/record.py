@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Records; returns the exit code."""
-    from engine.atomic_file import check_writable
+    from engine.atomic_file import check_file
     from engine.manifest import sha256_of_files
     from verify.recorded import Origin, record
 
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if model.reference is None or model.reference.activations is not None:
         raise UsageError(f"{model.path}: needs a `reference` with graph, keras or callable to record from")
     output = options.output or Path("out") / model.name / f"{model.name}.activations.safetensors"
-    check_writable(output.parent)
+    check_file(output)
     prepared = prepare(options, console, model, graph)
     activations = verification.reference_activations(options, console, prepared)
     with console.stage("write") as found:

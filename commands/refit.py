@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from commands import verification
+from commands import build_arguments, verification
 from commands.build import origins
-from commands.build_arguments import WORDS
 from commands.configs import shown
 from commands.console import Console
 from commands.stages import Prepared, add_config_arguments, in_precision, prepare, read_config
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "a plan that was built with --refit, or without its weights (--strip-weights), which are put in"
     add("--plan", type=Path, required=True, metavar="FILE", help=f"{words}; its manifest lies beside it")
     add("--output", type=Path, metavar="DIR", help="where the new plan goes (default: it takes the place of the old)")
-    add("--precision", choices=WORDS, help="that of the plan, where the config says another")
+    build_arguments.add_precision(parser, "that of the plan, where the config says another")
     add("--no-verify", action="store_true", help="without comparing with the source model; the engine is still checked")
     verification.add_arguments(parser)
 

@@ -62,17 +62,11 @@ def write_sample(name: str, directory: Path, seed: int, console: Console, wanted
 @contextmanager
 def _scratch(directory: Path) -> Iterator[Path]:
     """A folder below the directory, which goes again; the directory too, where it was made for this and stays empty."""
-    from engine.atomic_file import check_writable
+    from engine.atomic_file import check_writable, for_a_moment
 
-    made = not directory.exists()
     check_writable(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".sample-") as scratch:
-            yield Path(scratch)
-    finally:
-        if made and not any(directory.iterdir()):
-            directory.rmdir()
+    with for_a_moment(directory), tempfile.TemporaryDirectory(dir=directory, prefix=".sample-") as scratch:
+        yield Path(scratch)
 
 
 def _run_sample(name: str, module: str, directory: Path, seed: int) -> None:

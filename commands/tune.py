@@ -15,6 +15,7 @@ from typing import Any, FrozenSet, Iterator, List, NamedTuple
 from commands import build_arguments, engines, tuned, verification
 from commands.argument_types import above_zero, whole
 from commands.console import Console
+from commands.defining import precision_of
 from commands.stages import Prepared, add_config_arguments, prepare, read_config
 from spec.errors import TransplantFailure, UsageError
 
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if not job.built:
         without = argparse.Namespace(**{**vars(options), "precision": None})
         engines.refuse_build_options(without, "trials are run on the CPU here, and nothing is built")
+    precision_of(job.model(frozenset()), graph, job.prepared.definition.tensorrt)  # lacks int8 ranges, before the work
     report = tuned.Report(options, console, choice, model)
     with _searching(job, _cases(options, console, job.prepared), report) as search:
         try:
@@ -116,8 +118,11 @@ class _Job(NamedTuple):
 
     def define(self, kept: FrozenSet[str]) -> Any:
         """The network with these groups kept."""
-        model = self.prepared.model.model_copy(update={"precision": self.choice.spec(kept)})
-        return engines.defined(self.prepared, model)
+        return engines.defined(self.prepared, self.model(kept))
+
+    def model(self, kept: FrozenSet[str]) -> Any:
+        """The config with these groups kept."""
+        return self.prepared.model.model_copy(update={"precision": self.choice.spec(kept)})
 
     @property
     def built(self) -> bool:

@@ -112,11 +112,11 @@ class Report:
 
 def check_targets(options: argparse.Namespace, model: Any) -> None:
     """Whether the result can be written, before the work; raises UsageError or ConfigError."""
-    from engine.atomic_file import check_writable
+    from engine.atomic_file import check_file
 
     for path in (options.output, options.json, model.path.resolve() if options.write else None):
         if path is not None:
-            check_writable(path.parent)
+            check_file(path)
     if options.write:
         edited(model.path, "fp16")
 

@@ -21,7 +21,7 @@ from deploy import bundle_launcher
 from deploy.bundle_code import code_archive, without_comments, zip_bytes
 from deploy.bundle_manifest import MANIFEST, RESULTS, sealed, verified
 from deploy.bundle_texts import BUILD_SH, README
-from engine.atomic_file import check_writable, write_whole
+from engine.atomic_file import check_writable, for_a_moment, write_whole
 from spec.errors import AuditError, CheckpointError, UsageError
 
 MOST = 1.05
@@ -76,7 +76,8 @@ def check_target(folder: Path) -> None:
         UsageError: a file or anything but a whole bundle stands there, or the directory above cannot be written.
     """
     check_writable(folder.resolve().parent)
-    _staging(folder.resolve()).rmdir()  # the name may be too long
+    with for_a_moment(folder.resolve().parent):
+        _staging(folder.resolve()).rmdir()  # the name may be too long
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; name a folder for the bundle")
     if folder.resolve() == Path.cwd():
@@ -125,6 +126,7 @@ def _is_whole(folder: Path) -> bool:
 
 def _staging(folder: Path) -> Path:
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written: {error.strerror}") from None

@@ -37,18 +37,32 @@ def check_writable(directory: Path) -> None:
 
     Raises UsageError.
     """
+    try:
+        with for_a_moment(directory), tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be written: {error.strerror}; choose another directory") from None
+
+
+@contextlib.contextmanager
+def for_a_moment(directory: Path) -> Iterator[None]:
+    """A directory that is there within the block; what was made for that goes again where it stayed empty."""
     missing: List[Path] = []
     try:
         missing.extend(itertools.takewhile(lambda each: not each.exists(), (directory, *directory.parents)))
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise UsageError(f"{directory}: cannot be written: {error.strerror}; choose another directory") from None
+        yield
     finally:
         for each in missing:
             with contextlib.suppress(OSError):
                 each.rmdir()
+
+
+def check_file(path: Path) -> None:
+    """Proves that a file can be written at PATH, before any long work starts; raises UsageError."""
+    if path.is_dir():
+        raise UsageError(f"{path}: cannot be written: it is a folder; name a file in it")
+    check_writable(path.parent)
 
 
 @contextlib.contextmanager

@@ -66,6 +66,8 @@ def check_plan(
 
 def read_manifest(path: Path) -> Dict[str, Any]:
     """The manifest beside a plan, after size and sha256 of the plan agreed with it; raises as `check_plan` does."""
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name the plan in it")
     if not path.is_file():
         raise UsageError(f"{path}: no such plan; build it with `run.py --config FILE`")
     manifest = _parsed(Path(f"{path}.json"))

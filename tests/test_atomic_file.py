@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from commands.verification import Proof
-from engine.atomic_file import check_writable, json_bytes, json_number, staged, write, write_whole
+from engine.atomic_file import check_file, check_writable, json_bytes, json_number, staged, write, write_whole
 from spec.errors import UsageError
 from tests.full_disk import size_limit, small_disk, unprivileged
 from verify.compare import Comparison, LayerRow, Tolerance, difference
@@ -133,6 +133,16 @@ def test_a_missing_directory_is_made_for_a_file_and_not_for_a_question(tmp_path)
     write_whole(tmp_path / "a" / "b" / "file", b"x")
     check_writable(tmp_path / "a" / "b")
     assert names_in(tmp_path / "a" / "b") == ["file"]
+
+
+def test_a_directory_is_no_file_to_write_and_that_is_known_before_the_work(tmp_path):
+    check_file(tmp_path / "a" / "file")
+    assert names_in(tmp_path) == []
+    with pytest.raises(UsageError, match="cannot be written: it is a folder; name a file in it"):
+        check_file(tmp_path)
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(UsageError, match="file: cannot be written: .*; choose another directory"):
+        check_file(tmp_path / "file" / "below")
 
 
 def test_a_file_is_no_directory_to_write_to(tmp_path):

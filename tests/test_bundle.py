@@ -31,7 +31,7 @@ from tests.bundles import SAMPLES, WEIGHTS, files_of, resealed, write_config, wr
 from tests.full_disk import size_limit
 from tests.own_logging import own_logging  # noqa: F401
 from tests.sample_models import overrides_of
-from tests.small_models import SMALL, load_text
+from tests.small_models import SMALL, load_text, write_small
 from verify.inputs import make_inputs
 from verify.verification import Activations
 from weights import convention_of, open_checkpoint
@@ -372,3 +372,11 @@ def test_the_shell_script_is_clean(bundle):
 def test_resealing_is_what_makes_a_changed_bundle_whole(bundle_copy):
     resealed(bundle_copy, "README.txt", lambda content: content + b"more")
     assert verified(bundle_copy)["files"]["README.txt"]["bytes"] == (bundle_copy / "README.txt").stat().st_size
+
+
+def test_trtexecs_word_for_int8_is_known(tmp_path, capsys):
+    output = tmp_path / "new" / "bundle"
+    words = ["bundle", "--config", str(write_small(tmp_path)), "--output", str(output), "--no-verify"]
+    assert main([*words, "--int8"]) == 2
+    assert "int8 needs the ranges of" in capsys.readouterr().err and not output.parent.exists()
+    assert main([*words, "--fp16"]) == 0 and (output / "build.sh").is_file()

@@ -156,7 +156,7 @@ def swap(path: Path) -> None:
 DAMAGES: Dict[str, Any] = {
     # name: (what is done to the pair, its exception, the message)
     "no plan": (lambda path: path.unlink(), UsageError, "m.plan: no such plan; build it with `run.py --config FILE`"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), UsageError, "m.plan: no such plan"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), UsageError, "m.plan: is a folder; name the plan in it"),
     "cut off": (cut, PlanError, "m.plan: has 7 bytes, its manifest says 8: it was cut off"),
     "a bit flipped": (flip, PlanError, "m.plan: its sha256 begins with"),
     "plans swapped": (swap, PlanError, "belong to different builds; copy both files again, or build it again"),

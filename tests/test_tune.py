@@ -254,6 +254,11 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path, capsys, options, words):
     assert words in err and "Traceback" not in err
 
 
+def test_ranges_that_int8_lacks_are_said_before_the_work(tmp_path, capsys):
+    assert tune(write_net(tmp_path), "--precision", "int8") == 2
+    assert not [line for line in capsys.readouterr().out.splitlines() if line.startswith(("expected", "result"))]
+
+
 def test_a_config_that_cannot_be_edited_is_refused_before_the_work(tmp_path, capsys):
     config = write_net(tmp_path, precision="description: &x fp16\nprecision: *x\n")
     assert tune(config, "--write") == 2
