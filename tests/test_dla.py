@@ -328,7 +328,7 @@ NEUTRAL_TYPES = [
     (PRELU, "fp32", {"PARAMETRIC_RELU"}, {"slope/alpha"}, []),
     (CONVOLUTION, "int8", {"CONVOLUTION", "ACTIVATION"},
      {"image/float16", "relu/float32", "conv/kernel", *(f"{name}/{part}" for name in ("image", "conv/kernel")
-                                                        for part in ("scale", "quantized", "dequantized"))}, []),
+                                                        for part in ("step", "quantized", "dequantized"))}, []),
 ]  # fmt: skip
 
 
@@ -353,7 +353,7 @@ def test_a_cast_of_the_graph_needs_the_gpu():
 
 @pytest.mark.parametrize(
     "name, owner",
-    [("fc", "fc"), ("net/fc", "net/fc"), ("net/fc/image", "net/fc"), ("fc/kernel/scale", "fc"), ("net/other", None),
+    [("fc", "fc"), ("net/fc", "net/fc"), ("net/fc/image", "net/fc"), ("fc/kernel/step", "fc"), ("net/other", None),
      ("image/float16", None), ("", None)],
 )  # fmt: skip
 def test_a_tensorrt_layer_is_of_the_longest_name_of_ours_before_a_slash(name, owner):
