@@ -97,7 +97,8 @@ def _weights(options: argparse.Namespace, console: Console, model: Any, graph: A
         weights = transplant(graph, checkpoint, model.weights, convention_of(checkpoint, model.weights.convention))
         numbers = sum(array.size for array in weights.arrays.values())
         found.append(f"{checkpoint.path.name}: {checkpoint.detail}")
-        found.append(f"{len(weights.ledger)} of {len(checkpoint)} tensors, {numbers:,} parameters")
+        averages = weights.averages(model.weights.average)
+        found.append(f"{len(weights.ledger)} of {len(checkpoint)} tensors{averages}, {numbers:,} parameters")
     if options.ledger:
         rows = [[row.layer, row.role, row.tensor, row.rule, row.dtype, row.sha256[:12]] for row in weights.ledger]
         console.table("ledger", ["layer", "role", "tensor", "layout", "dtype", "sha256"], rows)

@@ -28,11 +28,27 @@ RESULTS = "out"
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a path is a folder with a manifest, whole or not; raises UsageError for one that is still zipped."""
+    """Whether a path is a folder with a manifest, whole or not.
+
+    Raises:
+        UsageError: it is one that is still zipped, or another zip: PyTorch's and Keras' checkpoints are.
+    """
     if os.path.isfile(path) and zipfile.is_zipfile(path):  # Path.is_file raises where a name is too long
+        if not _holds_manifest(path):
+            named = f"weights: {{path: {path}}}"
+            raise UsageError(f"{path}: is a zip without a bundle; wanted a YAML file; it names a checkpoint: {named}")
         command = shlex.join(["python3", "-m", "zipfile", "-e", str(path), "."])
         raise UsageError(f"{path}: is a zip; unpack it with `{command}` and name the bundle's folder")
     return os.path.isfile(path / MANIFEST)
+
+
+def _holds_manifest(path: Path) -> bool:
+    """Whether a zip holds a bundle, in a folder of its own or in none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.rpartition("/")[2] == MANIFEST for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def sealed(facts: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:

@@ -177,7 +177,8 @@ def _damaged(manifest: Dict[str, Any]) -> List[str]:
 
 
 def _is_tensor(row: Any) -> bool:
-    return isinstance(row, dict) and {"name", "dtype"} <= row.keys() and isinstance(row.get("shape"), list)
+    shape = row.get("shape") if isinstance(row, dict) and {"name", "dtype"} <= row.keys() else None
+    return isinstance(shape, list) and all(isinstance(size, int) for size in shape)
 
 
 def _section(manifest: Any, name: str) -> Dict[str, Any]:

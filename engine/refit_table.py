@@ -23,9 +23,13 @@ from spec.graph import Graph
 SOURCES = {"tensors", "scope", "reference"}
 """Keys of a layer that say where its numbers come from, not what it computes."""
 
-KEYS = ("model", "tensors", "layers", "weights")
-BESIDE = ("inputs", "outputs", "batch", "ranges", "build_seconds")
-"""What a refit reads in the table, and in the manifest beside it."""
+KEYS = {"model": str, "tensors": dict, "layers": dict, "weights": dict}
+BESIDE = {"inputs": list, "outputs": list, "batch": (dict, type(None)), "ranges": (dict, type(None)),
+          "build_seconds": (int, float)}  # fmt: skip
+"""What a refit reads in the table, and in the manifest beside it, and what a build writes there."""
+
+TEXTS = ("tensors", "layers", "weights")
+"""Those of them that hold texts by name."""
 
 Table = Mapping[str, Any]
 TensorNames = Mapping[Tuple[str, str], str]
@@ -70,10 +74,18 @@ def table_of(path: Path, manifest: Mapping[str, Any]) -> Table:
     if "refit" not in manifest:
         raise PlanError(f"{path}: was built without --refit, so its weights are fixed; build it again with --refit")
     found: Table = manifest["refit"]
-    lacking = [f"refit.{key}" for key in KEYS if key not in found] + [key for key in BESIDE if key not in manifest]
-    if lacking:
-        raise PlanError(f"{path}.json: was damaged: lacks {', '.join(lacking)}; copy it again, or build the plan again")
+    damaged = [f"refit.{key}" for key, kind in KEYS.items() if not _is_whole(found, key, kind)]
+    damaged += [key for key, kind in BESIDE.items() if not _is_whole(manifest, key, kind)]
+    if damaged:
+        raise PlanError(f"{path}.json: was damaged: {', '.join(damaged)}; copy it again, or build the plan again")
     return found
+
+
+def _is_whole(holder: Any, key: str, kind: Any) -> bool:
+    """Whether the value of a key is there and what a build writes."""
+    if not isinstance(holder, dict) or key not in holder or not isinstance(holder[key], kind):
+        return False
+    return key not in TEXTS or all(isinstance(row, str) for row in holder[key].values())
 
 
 def tensor_names_of(table: Table) -> Dict[Tuple[str, str], str]:
@@ -164,4 +176,4 @@ def _tensors(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _bounds(batch: Any) -> str:
-    return "/".join(str(batch[key]) for key in ("min", "opt", "max")) if batch else "fixed"
+    return "/".join(str(batch.get(key)) for key in ("min", "opt", "max")) if batch else "fixed"

@@ -6,7 +6,7 @@ A message says: place - what was found - what was wanted - next step. No traceba
 from __future__ import annotations
 
 import difflib
-from typing import Iterable, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, Sequence, Tuple, Union
 
 SHOWN = 5
 """Names in full per message before the rest is counted."""
@@ -69,8 +69,16 @@ class VerificationError(TransplantFailure):
 
 
 def nearest(word: str, known: Iterable[str], count: int = 1) -> Tuple[str, ...]:
-    """The known words most like `word`, best first; empty when none is close."""
-    return tuple(difflib.get_close_matches(word, list(known), n=count, cutoff=0.6))
+    """The known words most like `word`, best first; empty when none is close.
+
+    Upper and lower case decide only between words that are the same otherwise: Relu is nearer to relu than to elu.
+    """
+    spellings: Dict[str, List[str]] = {}
+    for each in known:
+        spellings.setdefault(each.casefold(), []).append(each)
+    close = difflib.get_close_matches(word.casefold(), list(spellings), n=count, cutoff=0.6)
+    found = [difflib.get_close_matches(word, spellings[folded], n=count, cutoff=0) for folded in close]
+    return tuple(spelled for same in found for spelled in same)[:count]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from spec.errors import ConfigError, did_you_mean
 from spec.layers import LAYERS, Layer
 from spec.model import ModelSpec
 from spec.other_words import meant
-from spec.yaml_file import Document, Keys, read_yaml
+from spec.yaml_file import TYPED, Document, Keys, read_yaml
 
 WANTED = {
     # pydantic's error type: what a YAML file should have there
@@ -97,6 +97,10 @@ def _with_layers(own: Dict[str, Any], document: Document, problems: List[str]) -
 def _layer(row: Any, keys: Keys, document: Document, problems: List[str]) -> Optional[Layer]:
     """One row, `- convolution: {name: conv1, ...}`."""
     place = document.place(keys)
+    misplaced = _misplaced(row, keys, document)
+    if misplaced:
+        problems += misplaced
+        return None
     if not isinstance(row, dict) or len(row) != 1 or not isinstance(next(iter(row.values())), dict):
         problems.append(f"{place}: a layer is one row `- type: {{name: ..., ...}}`, found {_shown(row)}")
         return None
@@ -107,6 +111,20 @@ def _layer(row: Any, keys: Keys, document: Document, problems: List[str]) -> Opt
     who = f"layer '{_short(str(body['name']))}': " if "name" in body else f"{word}: "
     layer = _validated(_Part(LAYERS[word], body, keys + (word,), who), document, problems)
     return layer.at(place) if layer is not None else None
+
+
+def _misplaced(row: Any, keys: Keys, document: Document) -> List[str]:
+    """Each key that a `--set` put beside a layer's type instead of below it, with the path that is right."""
+    typed = [key for key in row if document.place(keys + (key,)).startswith(TYPED)] if isinstance(row, dict) else []
+    types = [word for word in row if word not in typed] if typed else []
+    if len(types) != 1:
+        return []
+    where, word = ".".join(map(str, keys)), _short(types[0])
+    return [
+        f"{document.place(keys + (key,))}: {where} is a row `- {word}: {{name: ..., ...}}`, whose keys stand below "
+        f"'{word}'; say --set {where}.{word}.{'KEY' if key in LAYERS else _short(key)}=..."
+        for key in typed
+    ]
 
 
 def _validated(part: _Part, document: Document, problems: List[str]) -> Any:

@@ -152,6 +152,16 @@ def test_bfloat16_and_other_dtypes(tmp_path):
     np.testing.assert_array_equal(kernel.astype("float32"), np.asarray(model.layers[0].kernel, "float32"))
 
 
+def test_bfloat16_of_which_the_file_says_nothing(tmp_path):
+    """`save("m.h5")` of Keras 3 writes two opaque bytes a number, and no word of what they are."""
+    import keras
+
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(5, name="fc", dtype="bfloat16")]).save(tmp_path / "b.h5")
+    words = "fc/kernel': holds opaque numbers of two bytes, as Keras 3 writes bfloat16 .* save the model as .keras"
+    with pytest.raises(CheckpointError, match=words):
+        open_checkpoint(tmp_path / "b.h5")
+
+
 @pytest.mark.parametrize("dtype", ["<f2", ">f4", "<f8", "<i8", "u1", "?"])
 @pytest.mark.parametrize("layout", [{}, {"chunks": (2, 2), "compression": "gzip"}])
 def test_dataset_layouts(tmp_path, dtype, layout):

@@ -282,6 +282,34 @@ def test_an_overridden_value_is_blamed_on_the_command_line(tmp_path):
     ]
 
 
+BESIDE = "layers.0 is a row `- convolution: {name: ..., ...}`, whose keys stand below 'convolution'; say --set "
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "right"),
+    [
+        ("layers.0.filters=8", "layers.0.filters", "layers.0.convolution.filters=..."),
+        ("layers.0.kernel.0=8", "layers.0.kernel.0", "layers.0.convolution.kernel=..."),
+        ("layers.0.dense.units=8", "layers.0.dense.units", "layers.0.convolution.KEY=..."),
+    ],
+)
+def test_an_override_beside_a_layers_type_is_told_its_right_path(tmp_path, override, place, right):
+    assert problems_of(tmp_path, PLAIN, override) == [f"--set {place}: {BESIDE}{right}"]
+
+
+def test_overrides_of_whole_rows_are_rows(tmp_path):
+    row = "{convolution: {name: conv, filters: 9, kernel: 1, padding: 0, bias: true}}"
+    assert loaded(tmp_path, PLAIN, f"layers.0={row}").options.layers[0].filters == 9
+    (problem,) = problems_of(tmp_path, PLAIN, "layers.0={convolution: {}, filters: 8}")
+    assert problem.startswith("--set layers.0: a layer is one row `- type: {name: ..., ...}`, found ")
+
+
+def test_a_word_in_capitals_is_told_its_own_spelling(tmp_path):
+    text = PLAIN.replace("batch_norm: {name: norm, epsilon: 1e-5}", "activation: {name: norm, function: Relu}")
+    (problem,) = problems_of(tmp_path, text)
+    assert problem.endswith("did you mean 'relu'?")
+
+
 def test_a_long_value_is_cut_in_its_message(tmp_path):
     (problem,) = problems_of(tmp_path, PLAIN.replace("kernel: 3", "kernel: " + "x" * 100_000))
     assert len(problem) < 300

@@ -194,6 +194,7 @@ def test_another_gpu_of_the_same_capability_is_mentioned(tmp_path, caplog):
         ({"verification": "yes"}, "verification"),
         ({"config": 3, "gpu": "H200", "options": []}, "config, gpu, options"),
         ({"inputs": "image"}, "inputs"),
+        ({"inputs": [{"name": "image", "dtype": "float32", "shape": ["a", 224]}]}, "inputs"),
         ({"inputs": [1], "outputs": [{"name": "prob", "dtype": "float32", "shape": 5}]}, "inputs, outputs"),
     ],
 )

@@ -169,6 +169,20 @@ def test_a_wrong_override(tmp_path, failed, override, words):
     failed("--set", override).says(words)
 
 
+def test_a_checkpoint_is_no_config(tmp_path, capsys):
+    """PyTorch's is a zip, as a bundle is before it is unpacked."""
+    saved(tmp_path, tensors())
+    path = tmp_path / "small.pth"
+    words = f"is a zip without a bundle; wanted a YAML file; it names a checkpoint: weights: {{path: {path}}}"
+    Failed(["--config", str(path)], capsys).says(words)
+
+
+def test_an_average_that_the_checkpoint_has_not(tmp_path, failed):
+    write_small(tmp_path)
+    failed("--set", "weights.average=EMA").says("has an average NAME/EMA, nor any other; remove `average: EMA`")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b"\xff\xfe\x00", os.urandom(300), b"a: " + b"x" * 2_000_000])
 def test_a_file_that_is_no_config(tmp_path, failed, content):
     (tmp_path / "small.yaml").write_bytes(content)

@@ -119,7 +119,31 @@ def test_a_plan_that_was_built_without_refit_is_refused(plan, capsys):
 
 def test_a_manifest_without_what_a_refit_reads_is_refused(plan, capsys):
     edit(plan, without="inputs", refit={"model": "small"})
-    assert "lacks refit.tensors, refit.layers, refit.weights, inputs; copy it again" in refit(plan, capsys)
+    assert "was damaged: refit.tensors, refit.layers, refit.weights, inputs; copy it again" in refit(plan, capsys)
+
+
+@pytest.mark.parametrize(
+    "key, value, named",
+    [
+        ("refit", [1], "refit.model, refit.tensors, refit.layers, refit.weights"),
+        ("tensors", [1], "refit.tensors"),
+        ("layers", None, "refit.layers"),
+        ("weights", {"conv.weight": 1}, "refit.weights"),
+        ("inputs", None, "inputs"),
+        ("batch", 4, "batch"),
+        ("ranges", ["r.json"], "ranges"),
+        ("build_seconds", "3", "build_seconds"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(plan, capsys, key, value, named):
+    table = json.loads(Path(f"{plan}.json").read_text())["refit"]
+    edit(plan, **({"refit": {**table, key: value}} if key in table else {key: value}))
+    assert f"{plan}.json: was damaged: {named}; copy it again, or build the plan again" in refit(plan, capsys)
+
+
+def test_a_batch_without_its_bounds_is_another(plan, capsys):
+    edit(plan, batch={"min": 1})
+    assert "its batch: 1/None/None; the config says fixed" in refit(plan, capsys)
 
 
 def test_a_plan_of_another_tensorrt_is_refused(plan, capsys):

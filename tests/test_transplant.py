@@ -9,14 +9,17 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import run
 from engine.interpreter import Interpreter
 from engine.network import define
 from engine.tensorrt_api import load
 from spec.errors import AuditError
+from tests.own_logging import own_logging  # noqa: F401
 from tests.small_models import SMALL, CountedCheckpoint, load_text, tensorflow_arrays, torch_arrays, write_small
 from weights import convention_of, open_checkpoint
+from weights.matching import match
 from weights.sources import CONVENTIONS
-from weights.transplant import Weights, match, transplant
+from weights.transplant import Weights, transplant
 
 TORCH, TENSORFLOW, KERAS = (CONVENTIONS[word] for word in ("torch", "tensorflow", "keras"))
 IMAGE = np.random.default_rng(3).standard_normal((2, 2, 7, 9)).astype(np.float32)
@@ -111,7 +114,6 @@ def test_a_prefix_stands_before_every_name(tmp_path):
     arrays = {f"module.{name}": array for name, array in torch_arrays().items()}
     weights = moved(tmp_path, arrays, prefix="module.")
     assert [row.tensor for row in weights.ledger] == list(arrays)
-    assert "missing in memory.ckpt: conv.weight; nearest: module.conv.weight" in problems_of(tmp_path, arrays)[0]
 
 
 def test_an_empty_scope_leaves_the_role_alone(tmp_path):
@@ -129,6 +131,56 @@ def test_the_average_is_taken_where_there_is_one(tmp_path):
         assert (row.tensor != name) == ("moving_" not in name)
     assert np.array_equal(weights.arrays["bn", "gamma"], 2 * arrays["bn/gamma"])
     assert np.array_equal(weights.arrays["bn", "mean"], arrays["bn/moving_mean"])
+    assert weights.averages(average) == ", 6 of them averages" and weights.averages(None) == ""
+
+
+def test_the_job_says_how_many_tensors_were_averages(tmp_path, capsys):
+    arrays = tensorflow_arrays()
+    arrays["fc/kernel/EMA"] = arrays["fc/kernel"]
+    text = SMALL.replace("{path: small.safetensors}", "{path: small.safetensors, convention: tensorflow}")
+    config = write_small(tmp_path, text, arrays)
+    words = ["--config", str(config), "--output", str(tmp_path / "out"), "--dry-run"]
+    assert run.main([*words, "--set", "weights.average=EMA"]) == 0
+    assert "8 of 9 tensors, 1 of them averages, 217 parameters" in capsys.readouterr().out
+    assert run.main([*words, "--set", "weights.ignore='*/EMA'"]) == 0
+    assert "8 of 9 tensors, 217 parameters" in capsys.readouterr().out
+
+
+AVERAGES: Dict[str, Any] = {
+    # what stands behind NAME/ of fc's kernel: what is said of average `ExponentialMovingAvg`
+    "one": (["ExponentialMovingAverage"], "there is NAME/ExponentialMovingAverage: say weights: {average: Exponential"),
+    "two": (["old/ema", "ExponentialMovingAverage"], "there is NAME/ExponentialMovingAverage, NAME/old/ema: say "),
+    "unlike": (["ema"], "there is NAME/ema: say weights: {average: ema}, or remove `average`"),
+    "slots": (["Momentum", "Adam", "Adam_1"], "nor any other; remove `average: ExponentialMovingAvg` from weights"),
+    "none": ([], "nor any other; remove `average: ExponentialMovingAvg` from weights"),
+}
+
+
+@pytest.mark.parametrize("there", AVERAGES)
+def test_an_average_that_fits_no_tensor_is_an_error(tmp_path, there):
+    ends, words = AVERAGES[there]
+    extra = {f"fc/kernel/{end}": tensorflow_arrays()["fc/kernel"] for end in ends}
+    arrays, asked = dict(tensorflow_arrays(), **extra), {"average": "ExponentialMovingAvg", "ignore": ("fc/kernel/*",)}
+    (problem,) = problems_of(tmp_path, arrays, TENSORFLOW, **asked)
+    assert problem.startswith("memory.ckpt: weights.average: no tensor that a layer uses has an average NAME/Exp")
+    assert words in problem
+
+
+@pytest.mark.parametrize("average", ["ema", "Avg"])
+def test_an_average_of_a_tensor_that_no_layer_uses_is_none(tmp_path, average):
+    arrays = dict(tensorflow_arrays(), **{"other/kernel": np.ones(1), "other/kernel/ema": np.ones(1)})
+    (problem,) = problems_of(tmp_path, arrays, TENSORFLOW, average=average, ignore=("other/*",))
+    assert f"has an average NAME/{average}, nor any other" in problem
+
+
+def test_an_average_where_the_framework_has_none(tmp_path):
+    (problem,) = problems_of(tmp_path, torch_arrays(), TORCH, average="ema")
+    assert "no tensor that a layer uses has an average NAME/ema, nor any other; remove `average: ema`" in problem
+    model, graph = load_text(tmp_path)
+    names = ["conv/0", "conv/1", "bn/0", "bn/1", "bn/2", "bn/3", "fc/0", "fc/1"]
+    numbered = CountedCheckpoint(dict(zip(names, tensorflow_arrays().values())), positional=True)
+    with pytest.raises(AuditError, match="has an average NAME/ema, nor any other"):
+        match(graph, numbered, model.weights.model_copy(update={"average": "ema"}), KERAS)
 
 
 def test_averages_are_unused_where_nobody_asks_for_them(tmp_path):
@@ -401,13 +453,32 @@ def test_a_square_kernel_read_in_the_wrong_layout_is_seen(tmp_path, convention):
     assert not np.array_equal(*(weights.arrays["conv", "kernel"] for weights in kernels))
 
 
-def test_a_forgotten_prefix_is_named_and_no_weight_is_advised_away(tmp_path):
-    model, graph = load_text(tmp_path)
-    checkpoint = CountedCheckpoint({f"module.{name}": array for name, array in torch_arrays().items()})
-    with pytest.raises(AuditError) as refused:
-        match(graph, checkpoint, model.weights, TORCH)
-    assert refused.value.problems[-1].endswith("behind 'module.': say weights: {prefix: module.}")
-    assert "ignore" not in str(refused.value)
+PREFIXES = [
+    # the config's, the checkpoint's: what is said
+    ("", "module.", "behind 'module.': say weights: {prefix: module.}"),
+    ("module.", "", "without 'module.' in front: remove `prefix: module.` from weights"),
+    ("model.", "module.", "behind 'module.', not behind 'model.': say weights: {prefix: module.}"),
+    ("net.", "module.net.", "behind 'module.net.', not behind 'net.': say weights: {prefix: module.net.}"),
+]
+
+
+@pytest.mark.parametrize("asked, there, words", PREFIXES)
+@pytest.mark.parametrize("convention", [TORCH, TENSORFLOW])
+def test_a_wrong_prefix_is_one_message_and_no_weight_is_advised_away(tmp_path, convention, asked, there, words):
+    arrays = torch_arrays() if convention is TORCH else tensorflow_arrays()
+    if convention is TENSORFLOW:
+        arrays["fc/weights"] = arrays.pop("fc/kernel")  # not the first spelling that is tried
+    arrays = {there + name: array for name, array in arrays.items()}
+    problems = problems_of(tmp_path, arrays, convention, prefix=asked)
+    assert problems == (f"memory.ckpt: every missing tensor is there {words}",)
+
+
+def test_a_prefix_that_some_tensors_have_is_not_advised_away(tmp_path):
+    arrays = {name if name.startswith("fc.") else f"net.{name}": array for name, array in torch_arrays().items()}
+    problems = problems_of(tmp_path, arrays, prefix="net.")
+    assert len(problems) == 3 and not any("remove" in problem for problem in problems)
+    alone = dict(without(torch_arrays(), "fc.bias"), **{"other.fc.bias": torch_arrays()["fc.bias"]})
+    assert not any("{prefix: " in problem for problem in problems_of(tmp_path, alone))
 
 
 def test_a_bias_that_the_config_denies_is_named_with_its_layer_and_line(tmp_path):

@@ -156,6 +156,9 @@ class Hdf5File:
         stored = dataset.dtype
         if stored.kind == "V" and stored.itemsize == 2 and self.attribute(dataset, "dtype") == "bfloat16":
             return numpy_dtype("bfloat16")
+        if stored.kind == "V" and stored.itemsize == 2:
+            found = "holds opaque numbers of two bytes, as Keras 3 writes bfloat16 into a .h5, where nothing says so"
+            raise CheckpointError(f"{place}: {found} - save the model as .keras, or its weights as .weights.h5")
         if stored.kind not in "fiubc" or stored.subdtype:
             raise CheckpointError(f"{place}: holds {stored}, wanted numbers")
         return numpy_dtype(stored.name)

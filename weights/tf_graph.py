@@ -1,4 +1,4 @@
-"""TensorFlow graphs: the weights of a frozen graph, and the nodes of any .pb or .meta file.
+"""TensorFlow graphs: the weights of a frozen graph, and what the other files of graphs are told by.
 
     GraphDef  node 1 | node 2 | ...      a Const node holds its tensor: located here, decoded when it is read
     MetaGraphDef (.meta) and SavedModel (saved_model.pb) wrap a GraphDef; their variables are in a checkpoint
@@ -21,7 +21,7 @@ from spec.errors import CheckpointError
 from .checkpoint import Checkpoint, TensorInfo
 from .mapped_file import map_file
 from .sstable import read_varint
-from .tf_protos import DTYPES, message_class, parse, shape_of
+from .tf_protos import DTYPES, parse, shape_of
 from .tf_tensor import tensor_value
 
 _NODE_FIELD = 1  # of a GraphDef
@@ -59,31 +59,6 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, "tf_graph", detail, (path,), tensors, partial(_load, path, data, places))
 
 
-def read_graph(path: Path) -> Any:
-    """The GraphDef, with `node` and `library`, of a frozen .pb, a .meta file or a saved_model.pb (its first one).
-
-    Raises:
-        CheckpointError: the file is none of them, or damaged.
-    """
-    return read_meta_graph(path).graph_def
-
-
-def read_meta_graph(path: Path) -> Any:
-    """The MetaGraphDef of such a file, with `graph_def` and `signature_def` (empty for a frozen .pb).
-
-    Raises:
-        CheckpointError: the file is none of them, or damaged.
-    """
-    data = map_file(path)
-    if _is_graph(data):
-        return message_class("MetaGraphDef")(graph_def=parse("GraphDef", data, str(path)))
-    if is_meta_graph(data):
-        return parse("MetaGraphDef", data, str(path))
-    if is_saved_model(data):
-        return parse("SavedModel", data, str(path)).meta_graphs[0]
-    raise CheckpointError(f"{path}: no TensorFlow graph - wanted a binary .pb, .meta or saved_model.pb")
-
-
 def is_meta_graph(data: memoryview) -> bool:
     """Whether the bytes start as a MetaGraphDef, a .meta file."""
     return _first_field(data, _GRAPH_FIELD, _is_graph)
@@ -94,14 +69,10 @@ def is_saved_model(data: memoryview) -> bool:
     return bytes(data[:2]) == b"\x08\x01" and _first_field(data, _GRAPH_FIELD, is_meta_graph)
 
 
-def constant_value(node: Any, place: str) -> np.ndarray:
-    """The array of a Const node."""
-    return tensor_value(node.attr["value"].tensor, f"{place}: constant '{node.name}'")
-
-
 def _load(path: Path, data: memoryview, places: Dict[str, Tuple[int, int]], name: str) -> np.ndarray:
     start, end = places[name]
-    return constant_value(parse("NodeDef", data[start:end], str(path)), str(path))
+    node = parse("NodeDef", data[start:end], str(path))
+    return tensor_value(node.attr["value"].tensor, f"{path}: constant '{name}'")
 
 
 def _constant_info(node: Any) -> Optional[TensorInfo]:

@@ -100,52 +100,9 @@ MESSAGES: Dict[str, Tuple[Tuple[str, int, str], ...]] = {
     "SerializedTensor": (("name", 1, "string"), ("full_name", 2, "string"), ("checkpoint_key", 3, "string")),
     "TrackableObject": (("children", 1, "repeated ObjectReference"), ("attributes", 2, "repeated SerializedTensor")),
     "TrackableObjectGraph": (("nodes", 1, "repeated TrackableObject"),),
-    # graph.proto, node_def.proto, attr_value.proto, function.proto
-    "NameAttrList": (("name", 1, "string"), ("attr", 2, "map AttrValue")),
-    "ListValue": (
-        ("s", 2, "repeated bytes"),
-        ("i", 3, "repeated int64"),
-        ("f", 4, "repeated float"),
-        ("b", 5, "repeated bool"),
-        ("type", 6, "repeated int32"),
-        ("shape", 7, "repeated TensorShapeProto"),
-        ("tensor", 8, "repeated TensorProto"),
-        ("func", 9, "repeated NameAttrList"),
-    ),
-    "AttrValue": (
-        ("list", 1, "oneof ListValue"),
-        ("s", 2, "oneof bytes"),
-        ("i", 3, "oneof int64"),
-        ("f", 4, "oneof float"),
-        ("b", 5, "oneof bool"),
-        ("type", 6, "oneof int32"),
-        ("shape", 7, "oneof TensorShapeProto"),
-        ("tensor", 8, "oneof TensorProto"),
-        ("placeholder", 9, "oneof string"),
-        ("func", 10, "oneof NameAttrList"),
-    ),
-    "NodeDef": (
-        ("name", 1, "string"),
-        ("op", 2, "string"),
-        ("input", 3, "repeated string"),
-        ("device", 4, "string"),
-        ("attr", 5, "map AttrValue"),
-    ),
-    "ArgDef": (("name", 1, "string"), ("type", 3, "int32")),
-    "OpDef": (("name", 1, "string"), ("input_arg", 2, "repeated ArgDef"), ("output_arg", 3, "repeated ArgDef")),
-    "FunctionDef": (
-        ("signature", 1, "OpDef"),
-        ("node_def", 3, "repeated NodeDef"),
-        ("ret", 4, "map string"),
-        ("attr", 5, "map AttrValue"),
-    ),
-    "FunctionDefLibrary": (("function", 1, "repeated FunctionDef"),),
-    "GraphDef": (("node", 1, "repeated NodeDef"), ("library", 2, "FunctionDefLibrary")),
-    # meta_graph.proto, saved_model.proto
-    "TensorInfo": (("name", 1, "string"), ("dtype", 2, "int32"), ("tensor_shape", 3, "TensorShapeProto")),
-    "SignatureDef": (("inputs", 1, "map TensorInfo"), ("outputs", 2, "map TensorInfo"), ("method_name", 3, "string")),
-    "MetaGraphDef": (("graph_def", 2, "GraphDef"), ("signature_def", 5, "map SignatureDef")),
-    "SavedModel": (("saved_model_schema_version", 1, "int64"), ("meta_graphs", 2, "repeated MetaGraphDef")),
+    # node_def.proto, attr_value.proto: of an attribute only the tensor that a constant has
+    "AttrValue": (("tensor", 8, "TensorProto"),),
+    "NodeDef": (("name", 1, "string"), ("op", 2, "string"), ("attr", 5, "map AttrValue")),
 }
 
 _PACKAGE = "trt_transplant"
@@ -225,7 +182,6 @@ def _set_type(field: Any, kind: str) -> None:
 # FieldDescriptorProto.Label and .Type of google/protobuf/descriptor.proto
 _LABEL_OPTIONAL, _LABEL_REPEATED, _TYPE_MESSAGE = 1, 3, 11
 _SCALARS = {
-    "float": 2,
     "int64": 3,
     "uint64": 4,
     "int32": 5,
