@@ -6,11 +6,12 @@ architecture: the options of one row of builders.ARCHITECTURES   (`plain`: the l
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from annotated_types import MinLen
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 from typing_extensions import Annotated, Literal
 
 from spec.layers.fields import Flag, Integer, Names, Number, Numbers, Positive
@@ -97,10 +98,28 @@ class WeightsSpec(_Section):
     ignore: Names = Field((), description="glob patterns of tensors that are left behind")
 
 
+def _fed_value(value: Any) -> Any:
+    """A number, true or false, or a list of them; nothing becomes another type."""
+    each = value if isinstance(value, (list, tuple)) else [value]
+    if not each or not all(isinstance(item, (int, float)) and abs(item) <= sys.float_info.max for item in each):
+        raise ValueError(f"found {str(value)[:60]}, wanted a number, true or false, or a list of them")
+    return value
+
+
+_FED_ITEM: Dict[str, Any] = {"anyOf": [{"type": "number"}, {"type": "boolean"}]}
+FedValue = Annotated[
+    Any,  # no union: each branch of one would complain in its own words
+    BeforeValidator(_fed_value),
+    WithJsonSchema({"anyOf": [*_FED_ITEM["anyOf"], {"type": "array", "items": _FED_ITEM, "minItems": 1}]}),
+]
+
+
 class ReferenceSpec(_Section):
     """How to get the source framework's own activations; exactly one of the first four."""
 
-    graph: Optional[str] = Field(None, description="TensorFlow: a .meta or frozen .pb; variables are in weights.path")
+    graph: Optional[str] = Field(
+        None, description="TensorFlow: .meta, frozen .pb or SavedModel; variables are in weights.path"
+    )
     keras: Optional[str] = Field(None, description="Keras: a full model, .keras or .h5")
     callable: Optional[str] = Field(
         None, description="PyTorch: module:function that returns the torch.nn.Module, which gets weights.path's weights"
@@ -109,6 +128,9 @@ class ReferenceSpec(_Section):
     feed: Literal["raw", "preprocessed"] = Field(
         "raw", description="whether the source model takes the input as the engine does, or after our preprocessing"
     )
+    feeds: Dict[str, FedValue] = Field(
+        default_factory=dict, description="TensorFlow: placeholder: its value at inference, for example keep_prob: 1.0"
+    )
     tensors: Dict[str, str] = Field(default_factory=dict, description="our layer: the reference's own tensor name")
 
     @model_validator(mode="after")
@@ -116,6 +138,8 @@ class ReferenceSpec(_Section):
         given = [key for key in ("graph", "keras", "callable", "activations") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(f"needs one of graph, keras, callable, activations; has {' and '.join(given) or 'none'}")
+        if self.feeds and self.graph is None:
+            raise ValueError(f"feeds is for the placeholders of a TensorFlow graph, {given[0]} has none - take it out")
         return self
 
 

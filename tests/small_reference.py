@@ -13,6 +13,7 @@ from spec.load import load_model
 from spec.model import ModelSpec
 from verify.reference import Reference, open_reference, reference_activations
 from verify.verification import Activations
+from weights.tf_paths import checkpoint_prefix
 
 
 class Case(NamedTuple):
@@ -45,7 +46,8 @@ def config(path: Path, image: str, weights: str, reference: str, layers: List[st
 def opened(path: Path, overrides: Any = ()) -> Case:
     """Everything that a config says, with its reference open."""
     model = load_model(path, ARCHITECTURES, overrides)
-    return Case(model, build_graph(model, expand(model)), open_reference(model))
+    reference = open_reference(model, checkpoint_prefix(model.weights_path))
+    return Case(model, build_graph(model, expand(model)), reference)
 
 
 def assert_close(found: np.ndarray, wanted: np.ndarray) -> None:

@@ -155,6 +155,77 @@ def test_fused_activations_in_keras_2(tmp_path):
     assert_close(arrays["conv"].clip(0), arrays["conv/relu"])
 
 
+SEPARABLE = [
+    "depthwise_convolution:"
+    " {name: sep_dw, scope: sep, kernel: 3, stride: 2, padding: same, bias: false, multiplier: 2}",
+    "convolution: {name: sep, filters: 8, kernel: 1, padding: valid, bias: true}",
+    "activation: {name: sep/tanh, function: tanh}",
+]
+
+
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_the_halves_of_a_separable_convolution(library, tmp_path):
+    """Two layers of ours have the scope of the one in Keras: the depthwise half is its own tensor."""
+    library = pytest.importorskip(library)
+    image = library.Input((9, 7, 3), name="image")
+    geometry = {"strides": 2, "padding": "same", "depth_multiplier": 2}
+    separable = library.layers.SeparableConv2D(8, 3, **geometry, activation="tanh", name="sep")
+    model = randomised(library.Model(image, separable(image)))
+    found = case(tmp_path, model, "m.h5", SEPARABLE)
+    assert [name for name in found.reference.names() if name != "image"] == ["sep:depthwise", "sep:linear", "sep"]
+    pixels = random_image(1, 9, 7, 3)
+    activations = found.run(image=pixels)
+    arrays = activations.arrays
+    names = {layer: activations.names[layer] for layer in ("sep_dw", "sep", "sep/tanh")}
+    assert names == {"sep_dw": "sep:depthwise", "sep": "sep:linear", "sep/tanh": "sep"}
+    half = library.layers.DepthwiseConv2D(3, **geometry, use_bias=False)
+    half.build((1, 9, 7, 3))
+    half.set_weights([np.asarray(separable.depthwise_kernel)])
+    assert_close(arrays["sep_dw"], np.asarray(half(pixels)).transpose(0, 3, 1, 2))
+    pointwise, bias = np.asarray(separable.pointwise_kernel)[0, 0], np.asarray(separable.bias)
+    linear = np.einsum("nchw,co->nohw", arrays["sep_dw"].astype(np.float64), pointwise) + bias[:, None, None]
+    assert_close(arrays["sep"], linear)
+    assert_close(arrays["sep/tanh"], np.asarray(model(pixels)).transpose(0, 3, 1, 2))
+    assert arrays["sep_dw"].shape == (1, 6, 5, 4) and np.abs(arrays["sep"] - arrays["sep/tanh"]).max() > 0.1
+
+
+def test_a_separable_convolution_passes_layer_by_layer(tmp_path):
+    """The whole way, for a file whose two halves lie under one scope."""
+    pytest.importorskip("tensorrt_rtx")
+    from engine.network import define
+    from engine.tensorrt_api import load
+    from verify.compare import Tolerance
+    from verify.verification import verify
+    from weights import convention_of, open_checkpoint
+    from weights.readings import readings_of
+    from weights.transplant import transplant
+
+    image = keras.Input((9, 7, 3), name="image")
+    geometry = {"strides": 2, "padding": "same", "depth_multiplier": 2}
+    separable = keras.layers.SeparableConv2D(8, 3, **geometry, activation="tanh", name="sep")
+    found = case(tmp_path, randomised(keras.Model(image, separable(image))), "m.h5", SEPARABLE)
+    checkpoint = open_checkpoint(found.model.weights_path)
+    weights = transplant(found.graph, checkpoint, found.model.weights, convention_of(checkpoint))
+    definition = define(found.graph, weights.arrays, load("tensorrt_rtx"))
+    activations, readings = found.run(image=random_image(1, 9, 7, 3)), readings_of(found.graph, weights)
+    comparison = verify(definition, activations, Tolerance(0.0, 1e-5), readings).comparison
+    assert comparison.passed and [row.layer for row in comparison.rows][-3:] == ["sep_dw", "sep", "sep/tanh"]
+
+
+def test_only_a_depthwise_layer_is_the_depthwise_half(tmp_path):
+    """And one whose layer in Keras is no SeparableConv2D keeps that layer's own output."""
+    image = keras.Input((9, 7, 3), name="image")
+    x = keras.layers.SeparableConv2D(4, 3, name="sep")(image)
+    x = keras.layers.DepthwiseConv2D(3, name="dw")(x)
+    rows = [
+        "depthwise_convolution: {name: first, scope: sep, kernel: 3, padding: valid, bias: false}",
+        "convolution: {name: second, scope: sep, filters: 4, kernel: 1, padding: valid, bias: true}",
+        "depthwise_convolution: {name: dw, kernel: 3, padding: valid, bias: true}",
+    ]
+    found = case(tmp_path, randomised(keras.Model(image, x)), layers=rows)
+    assert reference_names(*found) == {"first": "sep:depthwise", "second": "sep", "dw": "dw"}
+
+
 @pytest.mark.parametrize("file", ["m.keras", "m.h5"])
 @pytest.mark.parametrize("library", ["keras", "tf_keras"])
 def test_code_in_a_file_is_not_run(library, file, tmp_path):

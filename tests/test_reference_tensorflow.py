@@ -245,6 +245,75 @@ def test_checkpoints_as_people_name_them(named, tmp_path):
     assert opened(path).run(image=random_image(1, 9, 7, 3)).title.endswith("net.meta with net")
 
 
+@pytest.mark.parametrize("state", ["/home/somebody/run/net", "C:\\\\run\\\\net"])
+def test_a_copied_directory_whose_state_file_is_stale(state, tmp_path):
+    """TensorFlow 1 writes absolute paths into it; the transplant finds the files beside it, so must the reference."""
+    folder = tmp_path / "copied"
+    folder.mkdir()
+    written(folder, one_scope)
+    (folder / "checkpoint").write_text(f'model_checkpoint_path: "{state}"\n')
+    path = config(tmp_path / "m.yaml", IMAGE, "path: copied", "graph: copied/net.meta", [CONVOLUTION])
+    assert opened(path).run(image=random_image(1, 9, 7, 3)).title.endswith("net.meta with net")
+
+
+@pytest.mark.parametrize("graph", ["saved", "saved/saved_model.pb"])
+@pytest.mark.parametrize("weights", ["saved", "saved/saved_model.pb", "net"])
+def test_saved_model_of_tensorflow_1(graph, weights, tmp_path):
+    written(tmp_path, one_scope)
+    with tf.Graph().as_default() as whole, tf.Session() as session:
+        tf.train.import_meta_graph(str(tmp_path / "net.meta")).restore(session, str(tmp_path / "net"))
+        image, conv = (whole.get_tensor_by_name(f"{name}:0") for name in ("image", "conv/out"))
+        tf.saved_model.simple_save(session, str(tmp_path / "saved"), {"image": image}, {"conv": conv})
+    pixels = random_image(1, 9, 7, 3)
+    plain = config(tmp_path / "plain.yaml", IMAGE, "path: net", "graph: net.meta", [CONVOLUTION])
+    path = config(tmp_path / "m.yaml", IMAGE, f"path: {weights}", f"graph: {graph}", [CONVOLUTION])
+    found = opened(path).run(image=pixels)
+    np.testing.assert_array_equal(found.arrays["conv"], opened(plain).run(image=pixels).arrays["conv"])
+    assert np.abs(found.arrays["conv"]).max() > 0.1
+    assert found.title.endswith("saved_model.pb with net" if weights == "net" else "saved_model.pb with variables")
+
+
+def test_saved_model_of_tensorflow_2_says_what_to_export(tmp_path):
+    class Network(tensorflow.Module):
+        @tensorflow.function(input_signature=[tensorflow.TensorSpec((None, 9, 7, 3), name="image")])
+        def __call__(self, image):
+            return tensorflow.nn.relu(image, name="relu")
+
+    network = Network()
+    tensorflow.saved_model.save(network, str(tmp_path / "saved"))
+    with pytest.raises(VerificationError, match="saved_model.pb is a SavedModel of TensorFlow 2, .* reference.keras"):
+        opened(config(tmp_path / "m.yaml", IMAGE, "path: saved", "graph: saved", [ROWS[4]]))
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    frozen = convert_variables_to_constants_v2(network.__call__.get_concrete_function())  # what the message advises
+    (tmp_path / "net.pb").write_bytes(frozen.graph.as_graph_def().SerializeToString())
+    image = random_image(1, 9, 7, 3)
+    found = opened(config(tmp_path / "m.yaml", IMAGE, "path: net.pb", "graph: net.pb", [ROWS[4]])).run(image=image)
+    np.testing.assert_array_equal(found.arrays["relu"], image.clip(0).transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("tags, works", [(["tpu"], True), (["serve", "train"], True), (["train", "serve tpu"], False)])
+def test_which_graph_of_a_saved_model(tags, works, tmp_path):
+    """The one that serves; a training graph beside it has the same names."""
+    builder = tf.saved_model.Builder(str(tmp_path / "saved"))
+    for number, tag in enumerate(tags):
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.nn.relu(tf.placeholder(tf.float32, [None, 9, 7, 3], name="image") + float(number), name="relu")
+            variable("elsewhere", 1)
+            session.run(tf.global_variables_initializer())
+            add = builder.add_meta_graph if number else builder.add_meta_graph_and_variables
+            add(*([tag.split()] if number else [session, tag.split()]))
+    builder.save()
+    path = config(tmp_path / "m.yaml", IMAGE, "path: saved", "graph: saved", [ROWS[4]])
+    if works:
+        image = random_image(1, 9, 7, 3)
+        found = opened(path).run(image=image).arrays["relu"]
+        np.testing.assert_array_equal(found, image.clip(0).transpose(0, 3, 1, 2))
+    else:
+        with pytest.raises(VerificationError, match=r"graphs are tagged train, serve\+tpu - wanted one tagged serve"):
+            opened(path)
+
+
 def test_frozen_graph(tmp_path):
     written(tmp_path, one_scope)
     with tf.Graph().as_default() as graph, tf.Session() as session:
@@ -337,13 +406,75 @@ def test_a_tensor_behind_a_queue_can_be_fed(tmp_path):
     np.testing.assert_array_equal(found.run(image=image).arrays["relu"], image.clip(0).transpose(0, 3, 1, 2))
 
 
-def test_a_placeholder_that_nothing_feeds(tmp_path):
-    def build(x):
-        tf.nn.dropout(x, tf.placeholder(tf.float32, [], name="keep_prob"), name="relu")
+def with_other_placeholders(x):
+    """Two shares that dropout keeps, the second a list, and a switch that is on at inference."""
+    serving = tf.placeholder(tf.bool, [], name="serving")
+    x = tf.where(serving, x, -x)
+    x = tf.nn.dropout(x, tf.placeholder(tf.float32, [], name="keep_prob"))
+    tf.nn.relu(x * tf.placeholder(tf.float32, [None], name="net/shares"), name="relu")
+    tf.placeholder(tf.int32, [2], name="size")
+    tf.placeholder(tf.string, [], name="file")
+    tf.placeholder(tf.float32, [], name="learning_rate")
 
-    found = case(tmp_path, build, [ROWS[4]], more=", tensors: {relu: relu/SelectV2}")
-    with pytest.raises(VerificationError, match="net.meta.* fails: .*placeholder tensor 'keep_prob'"):
+
+def fed(folder: Path, feeds: str) -> Case:
+    return case(folder, with_other_placeholders, [ROWS[4]], more=f", feeds: {feeds}")
+
+
+def test_placeholders_that_nothing_feeds_are_named_with_the_key_that_does(tmp_path):
+    """Those that no layer depends on, such as the learning rate, are not asked for."""
+    found = fed(tmp_path, "{serving: true}")
+    with pytest.raises(VerificationError, match="net.meta.* fails: You must feed a value .* - say its value") as caught:
         found.run(image=random_image(1, 9, 7, 3))
+    assert str(caught.value).endswith("reference: {feeds: {keep_prob: ..., net/shares: ...}}")
+
+
+def test_feeds(tmp_path):
+    image = random_image(1, 9, 7, 3)
+    activations = fed(tmp_path, "{keep_prob: 1, net/shares: [1.0, 0.5, 2.0], serving: true}").run(image=image)
+    wanted = (image * np.array([1, 0.5, 2], np.float32)).clip(0)
+    np.testing.assert_array_equal(activations.arrays["relu"], wanted.transpose(0, 3, 1, 2))
+    assert activations.title.endswith("with net, serving = True, keep_prob = 1.0, net/shares = [1.  0.5 2. ]")
+    off = fed(tmp_path, "{keep_prob:0: 1.0, net/shares: [1.0]}").run(image=image)
+    np.testing.assert_array_equal(off.arrays["relu"], (-image).clip(0).transpose(0, 3, 1, 2))
+
+
+WRONG_FEEDS = {
+    "{keep_prb: 1.0}": "no placeholder 'keep_prb' in the graph; did you mean 'keep_prob'?",
+    "{relu: 1.0}": "no placeholder 'relu' in the graph; it has image, serving, keep_prob, net/shares, size, file, lear",
+    "{image: 1.0}": "placeholder 'image' is fed by our input 'image' - leave it out here",
+    "{keep_prob: true}": "found keep_prob: True, wanted one float32",
+    "{keep_prob: [1.0]}": "found keep_prob: [1.0], wanted one float32",
+    "{keep_prob: 1.0e+60}": "found keep_prob: 1e+60, wanted one float32",
+    "{serving: 1}": "found serving: 1, wanted one bool",
+    "{net/shares: 1.0}": "found net/shares: 1.0, wanted float32 of shape N",
+    "{size: [8, 0.5]}": "found size: [8, 0.5], wanted int32 of shape 2",
+    "{size: [8, 4294967296]}": "found size: [8, 4294967296], wanted int32 of shape 2",
+    "{size: [8, 10000000000000000000000]}": "found size: [8, 10000000000000000000000], wanted int32 of shape 2",
+    "{file: 1}": "found file: 1, wanted one string",
+}
+
+
+@pytest.mark.parametrize("feeds", WRONG_FEEDS)
+def test_feeds_are_checked_against_the_graph(feeds, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        fed(tmp_path, feeds)
+    assert f"m.yaml:6: reference.feeds: {WRONG_FEEDS[feeds]}" in str(caught.value)
+
+
+REFUSED_FEEDS = {
+    "graph: net.meta, feeds: {keep_prob: all}": "keep_prob: found all, wanted a number, true or false, or a list of",
+    "graph: net.meta, feeds: {keep_prob: .nan}": "keep_prob: found nan, wanted a number",
+    "graph: net.meta, feeds: {keep_prob: []}": "keep_prob: found [], wanted a number",
+    "keras: net.h5, feeds: {keep_prob: 1.0}": "feeds is for the placeholders of a TensorFlow graph, keras has none",
+}
+
+
+@pytest.mark.parametrize("reference", REFUSED_FEEDS)
+def test_feeds_are_values_for_a_graph(reference, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        opened(config(tmp_path / "m.yaml", IMAGE, "path: net", reference, [ROWS[4]]))
+    assert "m.yaml:6: " in str(caught.value) and REFUSED_FEEDS[reference] in str(caught.value)
 
 
 def test_an_input_that_would_lose_numbers(tmp_path):
@@ -366,7 +497,7 @@ def test_files_that_are_no_graph(tmp_path):
     for file in ("cut.meta", "cut.pb"):
         with pytest.raises(VerificationError, match="m.yaml:6: reference.graph: .*no TensorFlow graph, or damaged"):
             opened(config(tmp_path / "m.yaml", IMAGE, "path: net", f"graph: {file}", [CONVOLUTION]))
-    with pytest.raises(UsageError, match=r"no file .*absent\.meta - wanted a \.meta or a frozen \.pb"):
+    with pytest.raises(UsageError, match=r"no file .*absent\.meta - wanted a \.meta, a frozen \.pb or a Saved"):
         opened(config(tmp_path / "m.yaml", IMAGE, "path: net", "graph: absent.meta", [CONVOLUTION]))
 
 
@@ -378,8 +509,9 @@ def test_a_checkpoint_that_does_not_fit(tmp_path):
         path = config(tmp_path / "m.yaml", IMAGE, f"path: {weights}", "graph: net.meta", [CONVOLUTION])
         with pytest.raises(
             VerificationError, match=r"m\.yaml:5: weights.path: the graph cannot restore .*/(absent|net)"
-        ):
+        ) as caught:
             opened(path)
+    assert "/other/net: Key conv/biases not found in checkpoint - wanted the checkpoint of" in str(caught.value)
     shutil.copy(tmp_path / "net.index", tmp_path / "half.index")
     with pytest.raises(VerificationError, match="the graph cannot restore .*/half"):
         opened(config(tmp_path / "m.yaml", IMAGE, "path: half", "graph: net.meta", [CONVOLUTION]))

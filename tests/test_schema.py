@@ -79,6 +79,7 @@ ACCEPTED = [
     (("outputs",), "sum"),
     (("batch",), {"min": 1, "opt": 2, "max": 4}),
     (("weights", "ignore"), "*.x"),
+    (("reference",), {"graph": "m.meta", "feeds": {"keep_prob": 1, "phase": False, "sizes": [8, 0.5]}}),
 ]
 
 
@@ -118,6 +119,8 @@ REFUSED = [
     (CONVOLUTION + ("filters",), True, "True is not of type 'integer'"),
     (CONVOLUTION + ("bias",), 1, "1 is not of type 'boolean'"),
     (CONVOLUTION + ("strides",), 2, "'strides' was unexpected"),
+    (("reference",), {"graph": "m.meta", "feeds": {"keep_prob": "all"}}, "'all'}} is not valid under any of"),
+    (("reference",), {"graph": "m.meta", "feeds": {"keep_prob": []}}, "[]}} is not valid under any of the"),
     (("layers", 1, "scale", "scale"), "1:255", "'1:255' is not valid under any of the given schemas"),
 ]
 

@@ -2,32 +2,40 @@
 
     conv1 (linear)        ─> conv1
     fc (relu)             ─> fc:linear (before its activation), fc
+    sep, SeparableConv2D  ─> sep:depthwise (before its pointwise convolution), sep
     shared, called twice  ─> shared#1, shared#2            model inside a model ─> inner/conv1
-
-Keras 3 cannot open models of Keras 2 (`Unrecognized keyword arguments ...`), so those go to tf_keras. A Lambda holds
-Python code, and tf_keras runs it out of any .h5: files with one are refused, Keras' own safe mode stays on.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import zipfile
-from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
-from spec.errors import ConfigError, UsageError, VerificationError, did_you_mean
-from spec.layers import Activation, Layer, Softmax, WeightedLayer
+from spec.errors import ConfigError, VerificationError, did_you_mean
+from spec.layers import Activation, DepthwiseConvolution, Layer, Softmax, WeightedLayer
 from spec.model import ModelSpec
-from verify.frameworks import first_line, import_framework
+from verify.keras_file import load_keras_model, title_of
 from verify.reference import Reference, spellings
 
-_LINEAR = ":linear"
+_DEPTHWISE, _LINEAR = ":depthwise", ":linear"
 _KERNELS = ("kernel", "depthwise_kernel")
+_Compute = Callable[[ModuleType, Any, List[Any]], Any]
 
 
 class _Call(NamedTuple):
@@ -42,20 +50,7 @@ def open_source(model: ModelSpec) -> Reference:
     """Loads the model of `reference.keras`; see verify.reference.open_reference."""
     place = f"{model.place('reference', 'keras')}: reference.keras"
     path = model.beside(model.reference.keras, "reference", "keras")
-    if not path.is_file():
-        raise UsageError(f"{place}: no file {path} - wanted a full model, .keras or .h5")
-    version, config = _written_by(path, place)
-    lambdas = sorted(_lambdas(config))
-    if lambdas:
-        cure = "record its activations where you trust the file, and name them as reference.activations"
-        raise VerificationError(
-            f"{place}: {path} holds Python code (Lambda {', '.join(lambdas)}), not run here - {cure}"
-        )
-    keras = _keras(version, place)
-    try:
-        loaded = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise VerificationError(f"{place}: {_title(keras)} cannot load {path}: {first_line(error)}") from error
+    keras, loaded = load_keras_model(path, place)
     return KerasReference(keras, loaded, model, path.name, place)
 
 
@@ -72,7 +67,7 @@ class KerasReference(Reference):
         self._calls = dict(_calls(keras, self._model, ""))
         self._names = dict(_names(self._calls))
         self._inputs = _inputs(self._model, model, place)
-        self.title = f"{_title(keras)}, {file}"
+        self.title = f"{title_of(keras)}, {file}"
         self.image_layout = "NCHW" if any(map(_channels_first, self._calls.values())) else "NHWC"
 
     def names(self) -> Sequence[str]:
@@ -84,7 +79,10 @@ class KerasReference(Reference):
         return tuple(-1 if size is None else size for size in tensor.shape), dtype
 
     def by_rule(self, layers: Sequence[Layer]) -> Dict[str, str]:
-        """A layer with weights is `L:linear`, else `L`; our `X/softmax` is `X` where X has an activation of its own."""
+        """A layer with weights is `L:linear`, else `L`; our `X/softmax` is `X` where X has an activation of its own.
+
+        A depthwise convolution whose scope is a SeparableConv2D's is `L:depthwise`: both its halves have that scope.
+        """
         found = {}
         for layer in layers:
             known = [name for name in _candidates(layer) if name in self._names]
@@ -106,14 +104,25 @@ class KerasReference(Reference):
         return {name: self._array(name, [computed[id(symbol)] for symbol in self._symbols(name)]) for name in names}
 
     def _symbols(self, name: str) -> List[Any]:
-        """What a tensor is computed from: itself, or what its layer reads where it is before the activation."""
-        call, number = self._names[name]
-        return call.inputs if number is None else [call.outputs[number]]
+        """What a tensor is computed from: itself, or what its layer reads where it is inside the layer."""
+        call, part = self._names[name]
+        return [call.outputs[part]] if isinstance(part, int) else call.inputs
 
     def _array(self, name: str, values: List[Any]) -> np.ndarray:
-        call, number = self._names[name]
-        value = values[0] if number is not None else _linear(self._keras, call.layer, values)
+        call, part = self._names[name]
+        value = values[0] if isinstance(part, int) else part(self._keras, call.layer, values)
         return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
+# inside a layer
+
+
+def _depthwise(keras: ModuleType, layer: Any, values: List[Any]) -> Any:
+    """What a SeparableConv2D computes first, by its own Keras: no bias and no activation come in between."""
+    # Keras 2 has no keras.ops
+    compute = keras.ops.depthwise_conv if hasattr(keras, "ops") else keras.backend.depthwise_conv2d
+    geometry = {key: getattr(layer, key) for key in ("strides", "padding", "data_format", "dilation_rate")}
+    return compute(values[0], layer.depthwise_kernel, **geometry)
 
 
 def _linear(keras: ModuleType, layer: Any, values: List[Any]) -> Any:
@@ -125,9 +134,29 @@ def _linear(keras: ModuleType, layer: Any, values: List[Any]) -> Any:
         layer.activation = own
 
 
+def _separable(layer: Any) -> bool:
+    """Whether a layer is a depthwise and a pointwise convolution of images."""
+    return hasattr(layer, "pointwise_kernel") and len(layer.depthwise_kernel.shape) == 4
+
+
+def _fused(layer: Any) -> bool:
+    """Whether a layer with a kernel applies an activation other than linear."""
+    function = getattr(layer, "activation", None)
+    return any(hasattr(layer, key) for key in _KERNELS) and getattr(function, "__name__", "linear") != "linear"
+
+
+# behind the name of a layer -> which layers have such a tensor, and how it is computed from what the layer reads
+_INSIDE: Dict[str, Tuple[Callable[[Any], bool], _Compute]] = {
+    _DEPTHWISE: (_separable, _depthwise),
+    _LINEAR: (_fused, _linear),
+}
+
+
 def _candidates(layer: Layer) -> List[str]:
-    linear = [f"{name}{_LINEAR}" for name in spellings(layer)] if isinstance(layer, WeightedLayer) else []
-    return [*linear, *spellings(layer)]
+    """The names that may be a layer's tensor, the likeliest first."""
+    depthwise = [_DEPTHWISE] if isinstance(layer, DepthwiseConvolution) else []
+    inside = [*depthwise, _LINEAR] if isinstance(layer, WeightedLayer) else []
+    return [f"{name}{part}" for part in [*inside, ""] for name in spellings(layer)]
 
 
 # the layers of a model
@@ -174,19 +203,14 @@ def _inner_calls(keras: ModuleType, outer: _Call, prefix: str) -> Iterator[Tuple
         yield name, _Call(call.layer, *([outside[id(each)] for each in side] for side in call[1:]))
 
 
-def _names(calls: Dict[str, _Call]) -> Iterator[Tuple[str, Tuple[_Call, Optional[int]]]]:
-    """Name -> its call and the number of the output, None for what is before the activation."""
+def _names(calls: Dict[str, _Call]) -> Iterator[Tuple[str, Tuple[_Call, Union[int, _Compute]]]]:
+    """Name -> its call, and the number of the output or how what is inside the layer is computed."""
     for name, call in calls.items():
-        if _fused(call.layer):
-            yield f"{name}{_LINEAR}", (call, None)
+        for part, (has, compute) in _INSIDE.items():
+            if has(call.layer):
+                yield f"{name}{part}", (call, compute)
         for number in range(len(call.outputs)):
             yield f"{name}:{number}" if number else name, (call, number)
-
-
-def _fused(layer: Any) -> bool:
-    """Whether a layer with a kernel applies an activation other than linear."""
-    function = getattr(layer, "activation", None)
-    return any(hasattr(layer, key) for key in _KERNELS) and getattr(function, "__name__", "linear") != "linear"
 
 
 def _channels_first(call: _Call) -> bool:
@@ -209,51 +233,3 @@ def _inputs(functional: Any, model: ModelSpec, place: str) -> Dict[str, Any]:
         message = f"{place}: its inputs are {', '.join(known)}, ours {', '.join(found)}"
         raise ConfigError(f"{message}{did_you_mean((missing or list(found))[0], known)} - {cure}")
     return found
-
-
-# the file
-
-
-def _written_by(path: Path, place: str) -> Tuple[str, Any]:
-    """The version of the Keras that wrote a file, and the config of the model in it."""
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                version = json.loads(archive.read("metadata.json"))["keras_version"]
-                return version, json.loads(archive.read("config.json"))
-        with import_framework("h5py", place).File(path, "r") as file:
-            version = file.attrs.get("keras_version", file.get("model_weights", file).attrs.get("keras_version", "1"))
-            return _text(version), json.loads(_text(file.attrs["model_config"]))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        found = f"{path} is no full Keras model, or damaged ({error})"
-        raise VerificationError(f"{place}: {found} - save it with model.save(), not save_weights()") from error
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _lambdas(config: Any) -> Iterator[str]:
-    """Names of the Lambda layers, and of functions stored as code, anywhere in a config."""
-    if isinstance(config, dict):
-        if config.get("class_name") in ("Lambda", "__lambda__"):
-            inner = config.get("config")
-            yield f"'{config.get('name') or (inner.get('name') if isinstance(inner, dict) else None) or '?'}'"
-        config = list(config.values())
-    for value in config if isinstance(config, list) else ():
-        yield from _lambdas(value)
-
-
-def _keras(version: str, place: str) -> ModuleType:
-    """The Keras that opens files of a version."""
-    if int(version.split(".")[0]) < 3:
-        return import_framework("tf_keras", place)
-    found = {name: importlib.util.find_spec(name) is not None for name in ("tensorflow", "torch")}
-    if found["torch"] and not found["tensorflow"]:
-        os.environ.setdefault("KERAS_BACKEND", "torch")
-    return import_framework("keras", place)
-
-
-def _title(keras: ModuleType) -> str:
-    backend = keras.backend.backend() if hasattr(keras.backend, "backend") else "tensorflow"
-    return f"Keras {keras.__version__} ({backend})"

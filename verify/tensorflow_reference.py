@@ -1,8 +1,7 @@
-"""References in TensorFlow: a graph as TensorFlow 1 writes it, run by TensorFlow itself, on the CPU.
+"""References in TensorFlow: a graph as TensorFlow 1 writes it, run by TensorFlow itself.
 
-    P.meta + checkpoint P ┐
-                          ├─> tf.Graph in a session ─> any tensor, all in one run
-    frozen graph .pb ─────┘
+    reference.graph ─open_graph()─> session ─> any tensor, all in one run
+    fed: our inputs; is_training and its like, False; `reference.feeds`, {keep_prob: 1.0}
 
 Tensors are called by their op, `conv1/BiasAdd`, outputs behind the first one `op:1`.
 """
@@ -11,57 +10,41 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from spec.errors import ConfigError, UsageError, VerificationError, did_you_mean
+from spec.errors import ConfigError, VerificationError, did_you_mean
 from spec.layers import Layer
 from spec.layers.arrangement import TO_NCHW, TO_NHWC
-from spec.model import InputSpec, ModelSpec
-from verify.frameworks import first_line, import_framework
+from spec.model import FedValue, InputSpec, ModelSpec
+from spec.shapes import show
 from verify.image_layout import fits
 from verify.reference import Reference
 from verify.tensorflow_graph import Dataflow
+from verify.tensorflow_session import Opened, open_graph, reason
 
-_PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault", "PlaceholderV2")
-_FILE_OF_A_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
-
-
-class _Source(NamedTuple):
-    """An imported graph: TensorFlow, the tf.Graph, its Saver (None where it has no variables), where it stands."""
-
-    tensorflow: ModuleType
-    graph: Any
-    saver: Any
-    place: str
+_NEEDS_A_VALUE = ("Placeholder", "PlaceholderV2")
+_PLACEHOLDERS = (*_NEEDS_A_VALUE, "PlaceholderWithDefault")
 
 
-def open_source(model: ModelSpec) -> Reference:
+def open_source(model: ModelSpec, checkpoint: Optional[Path] = None) -> Reference:
     """Imports the graph of `reference.graph` and restores its variables; see verify.reference.open_reference."""
-    place = f"{model.place('reference', 'graph')}: reference.graph"
-    path = model.beside(model.reference.graph, "reference", "graph")
-    if not path.is_file():
-        raise UsageError(f"{place}: no file {path} - wanted a .meta or a frozen .pb")
-    source = _import(import_framework("tensorflow", place), path, place)
-    session, restored = _session(source, model)
-    title = f"TensorFlow {source.tensorflow.__version__}, {path.name}{restored}"
-    return TensorFlowReference(source, session, title, model)
+    return TensorFlowReference(open_graph(model, checkpoint or model.weights_path), model)
 
 
 class TensorFlowReference(Reference):
     """A graph in a session; its variables have their values."""
 
-    def __init__(self, source: _Source, session: Any, title: str, model: ModelSpec) -> None:
-        self._source, self._session, self._prefix = source, session, model.weights.prefix
-        self._inputs = _input_tensors(source, model)
-        flow = Dataflow(source.graph, [tensor.op for tensor in self._inputs.values()])
+    def __init__(self, opened: Opened, model: ModelSpec) -> None:
+        self._opened, self._prefix = opened, model.weights.prefix
+        self._inputs = _input_tensors(opened, model)
+        flow = Dataflow(opened.graph, [tensor.op for tensor in self._inputs.values()])
         self._tensors = {name: tensor for op in flow.fetchable() for name, tensor in _outputs(op)}
         self._flow = flow
         self.image_layout = "NCHW" if any(map(_channels_first, flow.operations.values())) else "NHWC"
-        self._phases = _phases(source.graph)
-        self.title = title + "".join(f", {phase.op.name} = False" for phase in self._phases)
+        self._fixed = {**_phases(opened.graph), **_given_feeds(opened.graph, model, self._inputs)}
+        self.title = opened.title + "".join(f", {name} = {value}" for name, value in self._fixed.items())
 
     def names(self) -> Sequence[str]:
         return list(self._tensors)
@@ -84,14 +67,14 @@ class TensorFlowReference(Reference):
         return {layer: name for layer, name in found.items() if name in self._tensors}
 
     def activations(self, inputs: Mapping[str, np.ndarray], names: Iterable[str]) -> Dict[str, np.ndarray]:
-        feeds = {fed: inputs[name] for name in self._inputs for fed in self._fed(name, inputs[name].dtype)}
-        feeds.update((phase, False) for phase in self._phases)
-        errors = self._source.tensorflow.errors
+        fetched = {name: self._tensors[name] for name in names}
+        feeds = {fed.name: inputs[name] for name in self._inputs for fed in self._fed(name, inputs[name].dtype)}
+        feeds.update((f"{name}:0", value) for name, value in self._fixed.items())
         try:
-            return self._session.run({name: self._tensors[name] for name in names}, feeds)
-        except (errors.OpError, ValueError) as error:
-            raise VerificationError(f"{self._source.place}: {self.title} fails: {_reason(error)}") from error
-
+            return self._opened.session.run(fetched, feeds)
+        except (self._opened.tensorflow.errors.OpError, ValueError) as error:
+            found = f"{self._opened.place}: {self.title} fails: {reason(error)}"
+            raise VerificationError(f"{found}{_cure(error, fetched.values(), feeds)}") from error
 
     def _fed(self, name: str, dtype: Any) -> List[Any]:
         """The tensors that our input feeds: its placeholder, or what would cast it where it is floats already."""
@@ -101,103 +84,19 @@ class TensorFlowReference(Reference):
         return [tensor]
 
 
-# opening
-
-
-def _import(tensorflow: ModuleType, path: Path, place: str) -> _Source:
-    """The graph of a file, in a tf.Graph of its own."""
-    from google.protobuf.message import DecodeError
-
-    v1, graph = tensorflow.compat.v1, tensorflow.Graph()
-    try:
-        with graph.as_default():
-            if path.suffix == ".meta":
-                meta = v1.MetaGraphDef.FromString(path.read_bytes())
-                _forget_shapes(meta.graph_def)
-                saver = v1.train.import_meta_graph(meta, clear_devices=True)
-            else:
-                definition = v1.GraphDef.FromString(path.read_bytes())
-                _forget_shapes(definition)
-                saver = v1.import_graph_def(definition, name="")
-    except DecodeError as error:
-        raise VerificationError(f"{place}: {path} is no TensorFlow graph, or damaged ({error})") from error
-    except (ValueError, KeyError, tensorflow.errors.OpError) as error:
-        raise VerificationError(f"{place}: TensorFlow cannot import {path}: {first_line(error)}") from error
-    return _Source(tensorflow, graph, saver, place)
-
-
-def _forget_shapes(definition: Any) -> None:
-    """TensorFlow 2 refuses the shapes that TensorFlow 1.15 noted for FusedBatchNormGradV3, which nothing needs."""
-    for node in definition.node:
-        if "_output_shapes" in node.attr:
-            del node.attr["_output_shapes"]
-
-
-def _session(source: _Source, model: ModelSpec) -> Tuple[Any, str]:
-    """A session on the CPU with restored variables, and ` with CHECKPOINT` for the title."""
-    v1 = source.tensorflow.compat.v1
-    session = v1.Session(graph=source.graph, config=v1.ConfigProto(device_count={"GPU": 0}))
-    if source.saver is None:
-        return session, ""
-    place = f"{model.place('weights', 'path')}: weights.path"
-    checkpoint = _checkpoint(source.tensorflow, model.weights_path)
-    try:
-        with source.graph.as_default():
-            if model.weights_path.suffix == ".pb":
-                _assign_constants(source, session, model.weights_path)
-            else:
-                _saver(source, model, checkpoint).restore(session, checkpoint)
-    except (ValueError, source.tensorflow.errors.OpError) as error:
-        wanted = "wanted the checkpoint of reference.graph; a frozen graph goes into both"
-        raise VerificationError(
-            f"{place}: the graph cannot restore {checkpoint}: {first_line(error)} - {wanted}"
-        ) from error
-    return session, f" with {Path(checkpoint).name}"
-
-
-def _checkpoint(tensorflow: ModuleType, path: Path) -> str:
-    """The prefix of the checkpoint that a path names: prefix, one of its files, or the directory with it."""
-    if path.is_dir() or path.name == "checkpoint":
-        return tensorflow.train.latest_checkpoint(str(path if path.is_dir() else path.parent)) or str(path)
-    return str(path.with_name(_FILE_OF_A_CHECKPOINT.sub("", path.name)))
-
-
-def _saver(source: _Source, model: ModelSpec, checkpoint: str) -> Any:
-    """The graph's own Saver; with `weights.average` one that reads the averages, as the transplant does."""
-    if model.weights.average is None:
-        return source.saver
-    stored = source.tensorflow.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
-    variables = {}
-    for variable in source.tensorflow.compat.v1.global_variables():
-        average = f"{variable.op.name}/{model.weights.average}"
-        if not variable.op.name.endswith(f"/{model.weights.average}"):
-            variables[average if average in stored else variable.op.name] = variable
-    return source.tensorflow.compat.v1.train.Saver({name: each for name, each in variables.items() if name in stored})
-
-
-def _assign_constants(source: _Source, session: Any, path: Path) -> None:
-    """The values of a frozen graph, where a constant stands for each variable, by its name."""
-    definition = source.tensorflow.compat.v1.GraphDef.FromString(path.read_bytes())
-    constants = {node.name: node.attr["value"].tensor for node in definition.node if node.op == "Const"}
-    for variable in source.tensorflow.compat.v1.global_variables():
-        if variable.op.name in constants:
-            value = source.tensorflow.make_ndarray(constants[variable.op.name])
-            session.run(variable.initializer, {variable.initializer.inputs[1]: value})
-
-
 # what is fed
 
 
-def _input_tensors(source: _Source, model: ModelSpec) -> Dict[str, Any]:
+def _input_tensors(opened: Opened, model: ModelSpec) -> Dict[str, Any]:
     """The tensor of the graph that each of our inputs feeds."""
     found, problems = {}, []
     for name in model.inputs:
-        tensor = _input_tensor(source.graph, model, name)
+        tensor = _input_tensor(opened.graph, model, name)
         if tensor is None:
-            known = [op.name for op in _placeholders(source.graph)]
+            known = [op.name for op in _placeholders(opened.graph)]
             hint = did_you_mean(name, known) or f"; it has {', '.join(known) or 'none'}"
             cure = f"say reference: {{tensors: {{{name}: PLACEHOLDER}}}}"
-            problems.append(f"{source.place}: no placeholder '{name}' in the graph{hint} - {cure}")
+            problems.append(f"{opened.place}: no placeholder '{name}' in the graph{hint} - {cure}")
         found[name] = tensor
     if problems:
         raise ConfigError(problems)
@@ -231,10 +130,74 @@ def _placeholders(graph: Any) -> List[Any]:
     return [op for op in graph.get_operations() if op.type in _PLACEHOLDERS]
 
 
-def _phases(graph: Any) -> List[Any]:
+def _phases(graph: Any) -> Dict[str, np.ndarray]:
     """Scalar bool placeholders, such as is_training: a reference is inference, so they are fed False."""
     found = [op.outputs[0] for op in _placeholders(graph)]
-    return [each for each in found if each.dtype.name == "bool" and not each.shape.rank and each.consumers()]
+    bools = [each for each in found if each.dtype.name == "bool" and not each.shape.rank and each.consumers()]
+    return {each.op.name: np.array(False) for each in bools}
+
+
+def _given_feeds(graph: Any, model: ModelSpec, inputs: Mapping[str, Any]) -> Dict[str, np.ndarray]:
+    """`reference.feeds`: placeholder -> what it takes."""
+    known = {op.name: op.outputs[0] for op in _placeholders(graph)}
+    ours = {tensor.op.name: name for name, tensor in inputs.items()}
+    found: Dict[str, Any] = {}
+    problems = []
+    for given, value in model.reference.feeds.items():
+        name = given[: -len(":0")] if given.endswith(":0") else given
+        place = f"{model.place('reference', 'feeds', given)}: reference.feeds"
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; it has {', '.join(known) or 'none'}"
+            problems.append(f"{place}: no placeholder '{name}' in the graph{hint}")
+        elif name in ours:
+            problems.append(f"{place}: placeholder '{name}' is fed by our input '{ours[name]}' - leave it out here")
+        else:
+            found[name] = _as_fed(known[name], value)
+            if found[name] is None:
+                problems.append(f"{place}: found {name}: {value}, wanted {_kind(known[name])}")
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _as_fed(tensor: Any, value: FedValue) -> Optional[np.ndarray]:
+    """A value in a placeholder's dtype; None where it does not take that: true is no number, 0.5 no whole one."""
+    array = np.array(value)
+    if not _holds_numbers(tensor) or tensor.dtype.is_bool != (array.dtype.kind == "b"):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = array.astype(np.float64).astype(tensor.dtype.as_numpy_dtype)
+    kept = np.isfinite(cast) if tensor.dtype.is_floating else cast == array
+    return cast if kept.all() and fits(array.shape, _shape(tensor)) else None
+
+
+def _kind(tensor: Any) -> str:
+    """What a placeholder takes: `one float32`, `float32 of shape N x 2`."""
+    shape = _shape(tensor)
+    if not shape:
+        return f"{tensor.dtype.name} of any shape" if shape is None else f"one {tensor.dtype.name}"
+    return f"{tensor.dtype.name} of shape {show(shape)}"
+
+
+def _cure(error: Exception, fetched: Iterable[Any], feeds: Mapping[str, Any]) -> str:
+    """How to feed all placeholders that lack a value, where that is what an error is about."""
+    missing = _unfed(fetched, feeds) if re.search("must feed a value for placeholder", str(error)) else []
+    if not missing:
+        return ""
+    feeds_of_all = ", ".join(f"{name}: ..." for name in sorted(missing))
+    return f" - say its value at inference, 1.0 for a dropout's keep_prob: reference: {{feeds: {{{feeds_of_all}}}}}"
+
+
+def _unfed(fetched: Iterable[Any], feeds: Mapping[str, Any]) -> List[str]:
+    """Placeholders without a value that tensors are computed from."""
+    waiting, seen = [tensor.op for tensor in fetched if tensor.name not in feeds], set()
+    while waiting:
+        op = waiting.pop()
+        if op not in seen:
+            seen.add(op)
+            waiting += [tensor.op for tensor in op.inputs if tensor.name not in feeds]
+            waiting += op.control_inputs
+    return [op.name for op in seen if op.type in _NEEDS_A_VALUE and op.outputs[0].name not in feeds]
 
 
 # tensors
@@ -243,19 +206,17 @@ def _phases(graph: Any) -> List[Any]:
 def _outputs(op: Any) -> Iterator[Tuple[str, Any]]:
     """The tensors of an op that hold numbers, by our names for them."""
     for number, tensor in enumerate(op.outputs):
-        if tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool:
+        if _holds_numbers(tensor):
             yield f"{op.name}:{number}" if number else op.name, tensor
+
+
+def _holds_numbers(tensor: Any) -> bool:
+    return tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool
 
 
 def _shape(tensor: Any) -> Optional[Tuple[int, ...]]:
     """-1 where a length is free, None where nothing is known."""
     return None if tensor.shape.rank is None else tuple(-1 if size is None else size for size in tensor.shape)
-
-
-def _reason(error: Exception) -> str:
-    """The one line of an error in a graph that says what is wrong: it follows the name of the node."""
-    found = re.search(r"^Node: .*\n(.+)", str(error), re.MULTILINE)
-    return found.group(1) if found else first_line(error)
 
 
 def _channels_first(op: Any) -> bool:
