@@ -17,6 +17,7 @@ from commands.console import Console
 from commands.defining import precision_of
 from commands.stages import Prepared, add_config_arguments, prepare, read_config
 from spec.errors import ConfigError, MissingFramework, UsageError, VerificationError
+from spec.wording import counted
 
 
 class Reference(NamedTuple):
@@ -136,7 +137,8 @@ def _rounding(name: str, candidate: Any, reference: Any) -> float:
     """The largest of what a device compares: elements, norm and mean, each relative; see deploy.device_proof.
 
     Raises:
-        VerificationError: values that are not finite, or others than zeros where the reference has nothing else.
+        VerificationError: values that are not finite, others than zeros where the reference has nothing else, or
+            whole numbers that differ.
     """
     from deploy.bundle_samples import sums_of
     from verify.compare import Tolerance, difference
@@ -147,8 +149,12 @@ def _rounding(name: str, candidate: Any, reference: Any) -> float:
         raise VerificationError(f"{name}: {error} with float16 weights; leave --half out") from None
     if found.norm and not wanted.norm:
         raise VerificationError(f"{name}: is zero, and is not with float16 weights; leave --half out")
+    rounded = difference(candidate, reference, Tolerance())
+    if rounded.differing:
+        changed = counted(rounded.differing, "whole number")
+        raise VerificationError(f"{name}: {changed} changed by float16 weights; leave --half out")
     norm = abs(found.norm - wanted.norm) / wanted.norm if wanted.norm else 0.0
-    return max(difference(candidate, reference, Tolerance()).error, norm)
+    return max(rounded.error, norm)
 
 
 def _files(prepared: Prepared, stored: Stored, reference: Reference) -> Dict[str, bytes]:

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from commands.argument_types import from_zero
 from commands.configs import shown
 from commands.console import Console
 from commands.stages import Prepared
@@ -21,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a comparison."""
     add_input_argument(parser)
     rule = "a layer passes if |c - r| <= atol + rtol * max|r|"
-    parser.add_argument("--atol", type=_tolerance, default=0.0, help=f"{rule} (default 0)")
-    parser.add_argument("--rtol", type=_tolerance, help="default 1e-5")
+    parser.add_argument("--atol", type=from_zero, default=0.0, help=f"{rule} (default 0)")
+    parser.add_argument("--rtol", type=from_zero, help="default 1e-5")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write the comparison as JSON and as one HTML page")
 
 
@@ -36,14 +37,6 @@ def add_reference_argument(parser: argparse.ArgumentParser) -> None:
     words = "source: the source framework; interpreter: our own definition in float64, which proves the engine alone"
     choices = ("auto", "source", "interpreter")
     parser.add_argument("--reference-run", choices=choices, default="auto", help=f"{words} (default: what is there)")
-
-
-def _tolerance(text: str) -> float:
-    """A finite number from 0 on: NaN would fail everything, infinity pass everything."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"wanted a number from 0 on, found {text}")
-    return value
 
 
 class Proof(NamedTuple):
@@ -127,15 +120,17 @@ def activations_and_louder(options: argparse.Namespace, console: Console, prepar
     from verify.inputs import make_inputs
     from verify.reference import reference_activations
     from verify.source_inputs import takes_louder
+    from verify.unseen import tensors_of
     from verify.verification import quiet_of
 
     model, graph = prepared.model, prepared.graph
     reference, activations = _reference_run(options, console, prepared)
-    fixed = options.input is not None or reference.recorded
-    if fixed or not quiet_of(graph, activations) or not takes_louder(model, graph, reference):
+    quiet = {} if options.input is not None or reference.recorded else quiet_of(graph, activations)
+    if not quiet or not takes_louder(model, graph, reference):
         return activations, None
     with console.stage("louder") as found:
-        loud = reference_activations(model, graph, reference, *make_inputs(graph, "loud:0"))
+        wanted = set(tensors_of(graph, list(quiet)))
+        loud = reference_activations(model, graph, reference, *make_inputs(graph, "loud:0"), wanted)
         found.append(f"{loud.title} on {loud.input_title}, for layers that show there what they do")
     return activations, loud
 
@@ -151,9 +146,10 @@ def _reference_run(options: argparse.Namespace, console: Console, prepared: Prep
     from verify.inputs import make_inputs
     from verify.recorded import Recorded
     from verify.reference import open_reference, reference_activations, unresolved
+    from weights.tf_paths import checkpoint_prefix
 
     with console.stage("reference") as found:
-        reference = open_reference(prepared.model)
+        reference = open_reference(prepared.model, checkpoint_prefix(prepared.model.weights_path))
         if isinstance(reference, Recorded):
             reference.check_checkpoint(sha256_of_files(prepared.checkpoint.files))
         if options.input is None and reference.inputs is not None:

@@ -19,6 +19,9 @@ from spec.shapes import show
 LAYER_RTOL = 1e-5
 """Of every layer in fp32."""
 
+SUMMED_RTOL = 1e-12
+"""Of sums over whole numbers, which are added in float64 in any order."""
+
 
 class Row(NamedTuple):
     """One tensor: its error relative to max|r|, what is allowed, and what is wrong with it, if anything."""
@@ -37,7 +40,7 @@ def layer_rows(recording: Recording, arrays: Iterable[Tuple[str, np.ndarray]], r
 
     A layer passes if |c - r| <= rtol max|r| at every recorded element, and over all its elements max|c| and mean differ
     by no more, and ||c|| by no more than rtol ||r||. Where the bundle's weights are float16, the error that they make
-    in this layer, measured when the bundle was written, is added to rtol.
+    in this layer, measured when the bundle was written, is added to rtol. Whole numbers are equal or wrong.
     """
     recorded = {layer.name: layer for layer in recording.layers}
     rows = {
@@ -49,7 +52,11 @@ def layer_rows(recording: Recording, arrays: Iterable[Tuple[str, np.ndarray]], r
 
 
 def output_rows(recording: Recording, arrays: Mapping[str, np.ndarray], words: Sequence[str]) -> List[Row]:
-    """A row for each output, all elements compared, with the tolerance of the coarsest precision among `words`."""
+    """A row for each output, all elements compared, with the tolerance of the coarsest precision among `words`.
+
+    Whole numbers have no tolerance in any precision: class 900 is not nearly class 999. An index that another precision
+    chooses between two near-equal scores fails too, since the scores are not known here; its sentence says so.
+    """
     rounding = {layer.name: layer.rounding for layer in recording.layers}
     allowed = output_rtol(words)
     return [
@@ -83,6 +90,10 @@ def _layer_row(layer: LayerSamples, candidate: np.ndarray, allowed: float) -> Ro
         return Row(layer.name, math.inf, allowed, problem)
     recorded, largest = layer.sums, layer.sums.largest
     where = positions(candidate.size, layer.elements.size)
+    if _is_whole(layer.elements):
+        row, allowed = _whole_row(layer.name, candidate.reshape(-1)[where], layer.elements, where), SUMMED_RTOL
+        if row.problem:
+            return row
     errors = {
         # over all elements: the relative error
         "max|c|": _relative(found.largest - recorded.largest, largest),
@@ -101,9 +112,27 @@ def _output_row(name: str, reference: np.ndarray, candidate: np.ndarray, allowed
     if found is None:
         return Row(name, math.inf, allowed, problem)
     where = np.arange(reference.size)
+    if _is_whole(reference):
+        return _whole_row(name, candidate.reshape(-1), reference.reshape(-1), where)
     largest = sums_of(reference).largest
     error, words = _worst_element(candidate.reshape(-1), reference.reshape(-1), where, largest)
     return Row(name, error, allowed, f"{words}: {_over(error, allowed)}" if error > allowed else "")
+
+
+def _is_whole(array: np.ndarray) -> bool:
+    return array.dtype.kind in "iub"
+
+
+def _whole_row(name: str, candidate: np.ndarray, reference: np.ndarray, where: np.ndarray) -> Row:
+    """Indices, classes, masks: equal or wrong, whatever a precision allows floating-point numbers."""
+    differing = np.flatnonzero(candidate != reference)
+    if not differing.size:
+        return Row(name, 0.0, 0.0)
+    first = int(differing[0])
+    element = f"element {int(where[first])} is {candidate[first]}, recorded {reference[first]}"
+    count = f"{differing.size:,} of {reference.size:,} compared whole numbers differ, which have no tolerance"
+    cure = "where they choose between scores, make the scores an output too: a near-tie shows there"
+    return Row(name, math.inf, 0.0, f"{element}; {count} - {cure}")
 
 
 def _sums(candidate: np.ndarray, shape: Tuple[int, ...]) -> Tuple[Optional[Sums], str]:

@@ -248,6 +248,11 @@ def test_what_float16_weights_break_is_named(reference, candidate, words):
         _rounding("conv", np.array(candidate, np.float32), np.array(reference, np.float32))
 
 
+def test_an_index_that_float16_weights_change_is_named():
+    with pytest.raises(VerificationError, match="^best: 1 whole number changed by float16 weights; leave --half out$"):
+        _rounding("best", np.array([3, 995]), np.array([3, 999]))
+
+
 def test_a_network_that_differs_is_not_bundled(tmp_path, capsys):
     config = write_config(tmp_path)
     config.write_text(config.read_text().replace("epsilon: 1.0e-3", "epsilon: 1.0e-2"))

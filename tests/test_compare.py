@@ -71,6 +71,24 @@ def test_unsigned_integers_do_not_wrap_around():
     assert difference(np.uint8([0]), np.uint8([255]), STRICT).max_abs == 255
 
 
+@pytest.mark.parametrize(
+    "candidate, reference",
+    [
+        (np.int32([323160]), np.int64([323159])),
+        (np.uint8([[255, 254]]), np.uint8([[255, 255]])),
+        (np.array([True, False]), np.array([True, True])),
+        (np.float32([323160]), np.int32([323159])),
+        (np.int32([323160]), np.float32([323159])),
+    ],
+    ids=["index", "uint8", "bool", "whole reference", "whole candidate"],
+)
+def test_whole_numbers_are_equal_or_wrong(candidate, reference):
+    found = difference(candidate, reference, Tolerance(atol=10.0, rtol=1.0))
+    assert not found.passed and found.differing == 1 and found.error == found.needed == math.inf
+    equal = difference(reference, reference, Tolerance(rtol=0.0))
+    assert equal.passed and equal.error == equal.needed == 0
+
+
 def test_two_zero_arrays_agree():
     found = difference(np.zeros(3), np.zeros(3), STRICT)
     assert found.passed and found.error == 0 and found.cosine == 1 and found.relative_l2 == 0 and found.needed == 0
@@ -141,6 +159,35 @@ def test_comparing_nothing_fails():
     assert not nothing.passed
     assert nothing.first_bad is None and nothing.worst is None and nothing.needed == math.inf
     assert nothing.as_json()["passed"] is False
+
+
+ZERO = difference(np.zeros(4), np.zeros(4), STRICT)
+INDEX = difference(np.zeros(4, np.int32), np.zeros(4, np.int64), STRICT)
+
+
+@pytest.mark.parametrize(
+    "each, blank",
+    [
+        (row("zeros", ZERO, ZERO), True),
+        (row("fed with zeros")._replace(unfed=True), True),
+        (row("louder alone", GOOD, ZERO), False),
+        (row("indices", INDEX, INDEX), False),
+        (row("constant", ZERO, ZERO)._replace(type="constant"), False),
+        (row("not judged", ZERO, ZERO)._replace(judged=()), False),
+        (row("failed", BAD, ZERO), False),
+    ],
+    ids=lambda each: getattr(each, "layer", None),
+)
+def test_a_row_of_zeros_proves_nothing_and_fails_nothing(each, blank):
+    assert each.blank is blank
+    assert comparison(each, row("other")).passed is each.passed
+    assert comparison(each).passed is (each.passed and bool(each.judged) and not blank)
+
+
+def test_comparing_nothing_but_zeros_fails():
+    zeros = comparison(row("a", ZERO, ZERO), row("b", ZERO, ZERO))
+    assert not zeros.passed and zeros.needed == math.inf and zeros.first_bad is None
+    assert zeros.as_json()["only_zeros"] == ["a", "b"]
 
 
 @pytest.mark.parametrize(

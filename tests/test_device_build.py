@@ -360,6 +360,30 @@ def test_outputs_have_the_tolerance_of_their_precision(words, passes, fails):
         assert bool(rows[0].problem) != good
 
 
+@pytest.mark.parametrize("words", [["fp32"], ["fp16"], ["int8"]])
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8, np.bool_])
+def test_whole_numbers_are_equal_or_wrong_in_every_precision(words, dtype):
+    array = np.array([[0, 1, 249, 0]]).astype(dtype)
+    other = array.copy()
+    other[0, 2] = dtype(248 * (dtype is not np.bool_))
+    recording = recording_of(array)
+    generous = recording._replace(layers=tuple(layer._replace(rounding=1.0) for layer in recording.layers))
+    for found, good in ((array, True), (other, False)):
+        rows = [*output_rows(generous, {"x": found}, words), *layer_rows(generous, [("x", found)], 1e-5)]
+        assert len(rows) == 2 and [not row.problem for row in rows] == [good, good]
+    assert "element 2 is " in rows[0].problem and "1 of 4 compared whole numbers differ" in rows[0].problem
+    assert "make the scores an output too" in rows[0].problem
+
+
+def test_whole_numbers_that_were_not_recorded_are_in_the_sums():
+    array = np.arange(9999, dtype=np.int32).reshape(1, -1) * 33
+    free = np.setdiff1d(np.arange(array.size), positions(array.size, 4096))
+    other = array.copy()
+    other[0, free[-1]] += 1
+    assert not layer_rows(recording_of(array), [("x", array)], 1e-5)[0].problem
+    assert "of all elements: off by" in layer_rows(recording_of(array), [("x", other)], 1e-5)[0].problem
+
+
 def test_the_heart_beats_where_tensorrt_is_silent(capsys):
     speaker = console.Console()
     for has in (True, False):

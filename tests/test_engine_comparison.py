@@ -156,6 +156,33 @@ def test_a_layer_that_the_reference_lacks_fails(case):
         assert lacking.compared(word).first_bad.problem == "the reference has no tensor of this name"
 
 
+@pytest.mark.parametrize("word", OUTPUT_TOLERANCES)
+@pytest.mark.parametrize("changed, passed", [(0, True), (-1, False)])
+def test_a_class_that_is_one_off_is_never_passed_silently(word, changed, passed):
+    """Class 323159 is not 323160, though they are the same to 3e-6: no tolerance is for whole numbers."""
+    graph = graph_of([("argmax", {"name": "best", "axis": 1})], {"image": (1, 400000)}, ["best"])
+    scores = np.zeros((1, 400000), np.float32)
+    scores[0, 323160] = 1
+    inputs, best = {"image": scores}, np.array([323160 + changed], np.int32)
+    activations = Activations({"best": np.array([323160])}, {}, inputs, "a framework", "noise")
+    seen = Seen({"best": best}, {"best": best}, "marked", "an engine")
+    found = compare_engine(graph, activations, seen, (word,), Tolerance(rtol=output_rtol([word]))).comparison
+    assert found.passed is passed
+    assert passed or "shipped 1 differs" in verdict_lines(found)[-2 - 1]
+
+
+@pytest.mark.parametrize("word, passed", [("fp32", False), ("fp16", True), ("int8", True)])
+def test_a_near_tie_may_be_decided_otherwise_within_what_scores_may_be_off(word, passed):
+    graph = graph_of([("argmax", {"name": "best", "axis": 1})], {"image": (1, 5)}, ["best"])
+    inputs, best = {"image": np.float32([[0, 2, 1.99, 0, 0]])}, np.array([2], np.int32)
+    activations = Activations({"best": np.array([1])}, {}, inputs, "a framework", "noise")
+    seen = Seen({"best": best}, {"best": best}, "marked", "an engine")
+    found = compare_engine(graph, activations, seen, (word,), Tolerance(rtol=output_rtol([word]))).comparison
+    assert found.passed is passed
+    said = "best, shipped: 1 of 1 indices chosen otherwise, all near-ties"
+    assert any(note.startswith(said) for note in found.notes) is passed
+
+
 def test_our_own_definition_as_the_reference_says_what_it_proves(case):
     assert case.activations.arrays["conv"].dtype == np.float64
     assert case.compared().reference.endswith("this proves the engine, not the model")

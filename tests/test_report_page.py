@@ -14,7 +14,7 @@ import pytest
 
 from spec.errors import UsageError
 from tests.small_comparison import Case, compared
-from verify.compare import Tolerance
+from verify.compare import Tolerance, difference
 from verify.report import page, plots, write_page
 from verify.report.scale import error_scale
 
@@ -140,6 +140,16 @@ def test_a_row_that_could_not_be_compared_says_why():
     assert html.text["h1"] == ["FAILED"]
     assert "the reference has no tensor 'relu:0'" in html.text["p"]
     assert any("problem" in (each.get("class") or "") for each in html.all("p"))
+
+
+def test_an_index_that_differs_is_counted_and_has_no_small_error():
+    found = difference(np.array([3, 995]), np.array([3, 999]), Tolerance())
+    rows = list(PASSED.comparison.rows)
+    rows[2] = rows[2]._replace(isolated=found, accumulated=found)
+    html = rendered(PASSED._replace(comparison=PASSED.comparison._replace(rows=tuple(rows))))
+    assert html.text["h1"] == ["FAILED"]
+    assert html.text["td"].count("1 differs") == 4  # in the row and in its details
+    assert any("whole numbers equal" in each for each in html.text["dd"])
 
 
 def test_the_page_says_by_which_command_and_when_it_was_made(tmp_path):

@@ -135,6 +135,36 @@ def test_verdict_of_a_comparison_of_nothing():
     assert len(verdict_lines(NOTHING)) == 4
 
 
+def with_difference(number: int, candidate: np.ndarray, reference: np.ndarray) -> Comparison:
+    """PASSED with one row of other arrays."""
+    found = difference(candidate, reference, Tolerance())
+    rows = list(PASSED.rows)
+    rows[number] = rows[number]._replace(isolated=found, accumulated=found)
+    return PASSED._replace(rows=tuple(rows))
+
+
+def test_rows_of_zeros_are_counted_apart():
+    zeros = with_difference(2, np.zeros(3), np.zeros(3))
+    assert verdict_lines(zeros)[3].startswith("4 of 5 layers passed, 1 saw only zeros (relu): |c - r| <=")
+    assert next(line for line in printed(zeros) if line.startswith("relu")).endswith("only zeros")
+    alone = verdict_lines(zeros._replace(rows=zeros.rows[2:3]))
+    assert alone[3].startswith("nothing but zeros was compared, which counts as failed: ")
+    assert alone[3].endswith("no rtol would pass")
+
+
+@pytest.mark.parametrize("index, shown", [(323159, "0"), (323160, "1 differs")])
+def test_whole_numbers_that_differ_are_counted_and_not_measured(index, shown):
+    comparison = with_difference(4, np.int32([7, index]), np.int64([7, 323159]))
+    cells = re.split(r"\s{2,}", next(line for line in printed(comparison) if line.startswith("<out>")))
+    assert cells[3:5] == [shown, shown]
+    lines = verdict_lines(comparison)
+    assert "max|r|, whole numbers equal; " in lines[3] and comparison.passed is (shown == "0")
+    if not comparison.passed:
+        said = "isolated 1 differs, accumulated 1 differs: whole numbers are equal or wrong"
+        assert f"FIRST BAD LAYER: <out> (activation): {said}" in lines
+        assert "  worst element: <out>[1]: candidate 323160, reference 323159" in lines
+
+
 def test_verdict_names_what_could_not_be_compared():
     lines = verdict_lines(with_problem(PASSED, 2, "the reference has no tensor 'relu:0'"))
     assert lines[3].endswith("; no rtol would pass")

@@ -1,17 +1,19 @@
-"""What an input cannot show is said, or shown by a louder one: relu and relu6 where nothing above 6 came."""
+"""What an input cannot show is said, or shown by a louder one: values above 6, beyond a clip's bounds, other than 0."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import pytest
 
 from commands.configs import load_graph
 from commands.testing import compare_layers
-from verify.unseen import quiet_layers, unseen
+from verify.report import verdict_lines
+from verify.unseen import louder_layers, quiet_layers, unseen
 
 CONFIG = """
 name: small
@@ -30,7 +32,6 @@ outputs: [curve, second]
 @pytest.mark.parametrize(
     "image, first, said",
     [
-        (7, 7, None),
         (7, 6, "in 1 of 2 layers this input reaches no value above 6 (second)"),
         (6, 5, "in 2 of 2 layers this input reaches no value above 6 (first, second)"),
     ],
@@ -39,15 +40,64 @@ def test_layers_that_saw_no_value_above_6(tmp_path, image, first, said):
     (tmp_path / "small.yaml").write_text(CONFIG)
     _, graph = load_graph(str(tmp_path / "small.yaml"), [])
     arrays = {name: np.full((1, 1, 2, 2), value, np.float32) for name, value in (("image", image), ("first", first))}
-    quiet = quiet_layers(graph, arrays)
-    notes = list(unseen(graph, quiet, quiet))
-    assert len(notes) == (said is not None)
-    assert said is None or said in notes[0]
+    [note] = unseen(graph, quiet_layers(graph, arrays), arrays)
+    assert said in note
+
+
+def test_where_all_saw_values_above_6_nothing_is_said(tmp_path):
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    _, graph = load_graph(str(tmp_path / "small.yaml"), [])
+    arrays = {name: np.full((1, 1, 2, 2), 7, np.float32) for name in ("image", "first")}
+    assert list(unseen(graph, quiet_layers(graph, arrays), arrays)) == []
 
 
 def test_a_reference_without_the_tensor_says_nothing(tmp_path):
     (tmp_path / "small.yaml").write_text(CONFIG)
-    assert quiet_layers(load_graph(str(tmp_path / "small.yaml"), [])[1], {}) == ()
+    assert quiet_layers(load_graph(str(tmp_path / "small.yaml"), [])[1], {}) == {}
+
+
+BOUNDED = """
+name: bounded
+architecture: plain
+inputs:
+  image: {shape: [1, 1, 1, 2], dtype: float32, layout: NCHW}
+weights: {path: none}
+layers:
+  - activation: {name: first, function: clip, minimum: -1, maximum: 3}
+outputs: [first]
+"""
+
+
+@pytest.mark.parametrize(
+    "pair, lacking",
+    [
+        ((-2, 4), ()),
+        ((-1, 3), ("a value above 3", "a value below -1")),
+        ((-2, 3), ("a value above 3",)),
+        ((0, 4), ("a value below -1",)),
+        ((0, 0), ("anything but zeros", "a value above 3", "a value below -1")),
+    ],
+)
+def test_a_clip_is_quiet_until_both_bounds_are_passed(tmp_path, pair, lacking):
+    (tmp_path / "bounded.yaml").write_text(BOUNDED)
+    _, graph = load_graph(str(tmp_path / "bounded.yaml"), [])
+    image = np.float32([[[pair]]])
+    arrays = {"image": image, "first": np.clip(image, -1, 3)}
+    assert quiet_layers(graph, arrays).get("first", ()) == lacking
+    notes = list(unseen(graph, quiet_layers(graph, arrays), arrays))
+    words = " and no ".join(each[2:] for each in lacking if each.startswith("a value"))
+    assert bool(notes) == bool(lacking)
+    assert not notes or f"bounds of clip not shown: first reads no {words}; an --input of larger numbers" in notes[0]
+
+
+def test_a_louder_input_that_overflows_is_not_used(tmp_path):
+    (tmp_path / "bounded.yaml").write_text(BOUNDED)
+    _, graph = load_graph(str(tmp_path / "bounded.yaml"), [])
+    usual, loud = np.zeros((1, 1, 1, 2), np.float32), np.float32([[[[-np.inf, 9]]]])
+    quiet = quiet_layers(graph, {"image": usual, "first": usual})
+    assert louder_layers(graph, quiet, {"image": loud, "first": np.clip(loud, -1, 3)}) == ()
+    assert louder_layers(graph, quiet, {"image": np.float32([[[[-2, 9]]]]), "first": usual}) == ("first",)
+    assert louder_layers(graph, quiet, {"image": loud}) == ()
 
 
 CLAMPED = """
@@ -145,3 +195,98 @@ def test_a_louder_input_tells_relu_from_relu6(source, layer, request):
 def test_an_input_of_the_users_own_is_the_only_one(clamped):
     found = compare_layers(clamped("relu"), input="random:1", backend="tensorrt_rtx")
     assert found.passed and "relu and relu6 not told apart: in 1 of 1 layers" in found.notes[0]
+
+
+PLAIN = """
+name: NAME
+architecture: plain
+inputs:
+  image: {shape: [1, 3, 8, 8], dtype: float32, layout: NCHW}
+weights: {path: NAME.pth}
+reference: {callable: "NAME_source:build"}
+layers:
+LAYERS
+outputs: ["LAST"]
+"""
+CONVOLUTION = '  - convolution: {name: "%d", filters: 4, kernel: 3, padding: valid, bias: %s}'
+
+
+@pytest.fixture
+def sequential(tmp_path):
+    """Writes a torch.nn.Sequential, its weights after `prepare`, and a config of these layers; returns its path."""
+    torch = pytest.importorskip("torch")
+
+    def write(name: str, modules: str, layers: Sequence[str], prepare: Callable[[Any], Any]) -> str:
+        source = f"from torch import nn\n\ndef build():\n    return nn.Sequential({modules})\n"
+        (tmp_path / f"{name}_source.py").write_text(source)
+        torch.manual_seed(0)
+        module = eval(f"nn.Sequential({modules})", {"nn": torch.nn})
+        with torch.no_grad():
+            prepare(module)
+        torch.save(module.state_dict(), tmp_path / f"{name}.pth")
+        text = PLAIN.replace("NAME", name).replace("LAYERS", "\n".join(layers)).replace("LAST", str(len(layers) - 1))
+        (tmp_path / f"{name}.yaml").write_text(text)
+        return str(tmp_path / f"{name}.yaml")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "function, passed, said",
+    [
+        ("clip, minimum: 0, maximum: 20", True, "both bounds of clip are shown in 1 of 1 layers by an input 32 times"),
+        ("clip, minimum: 0, maximum: 3", False, "minimum 0, maximum 3, but minimum 0, maximum 20 agrees exactly"),
+        ("relu", False, "function relu, but function clip with minimum 0, maximum 20 agrees exactly"),
+    ],
+)
+def test_a_louder_input_passes_the_bounds_of_a_clip(sequential, function, passed, said):
+    layers = [CONVOLUTION % (0, "true"), f'  - activation: {{name: "1", function: {function}}}']
+    config = sequential("hard", "nn.Conv2d(3, 4, 3), nn.Hardtanh(0.0, 20.0)", layers, lambda net: None)
+    found = compare_layers(config, backend="tensorrt_rtx")
+    assert found.passed is passed and all(row.accumulated.passed for row in found.rows)
+    assert said in "\n".join(verdict_lines(found))
+
+
+def test_the_bound_that_a_relu_would_have_shown_is_said(sequential):
+    layers = [CONVOLUTION % (0, "true"), '  - activation: {name: "1", function: relu}']
+    config = sequential("far", "nn.Conv2d(3, 4, 3), nn.Hardtanh(0.0, 500.0)", layers, lambda net: None)
+    found = compare_layers(config, backend="tensorrt_rtx")
+    [note] = found.notes
+    said = re.fullmatch(r"relu and relu6 are told apart .*, and so would be a clamp up to (\S+)", note)
+    assert found.passed and 20 < float(said.group(1)) < 500
+
+
+DEAD = "nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Sigmoid()"
+DEAD_LAYERS = [CONVOLUTION % (0, "true"), '  - activation: {name: "1", function: relu}', CONVOLUTION % (2, "true"),
+               '  - activation: {name: "3", function: sigmoid}']  # fmt: skip
+
+
+def test_layers_that_saw_only_zeros_are_not_counted_as_proven(sequential):
+    config = sequential("dead", DEAD, DEAD_LAYERS, lambda net: net[0].bias.fill_(-1e4))
+    found = compare_layers(config, backend="tensorrt_rtx")
+    assert found.passed and [row.layer for row in found.blank] == ["1", "2"]
+    lines = verdict_lines(found)
+    assert lines[3].startswith("2 of 4 layers passed, 2 saw only zeros (1, 2): |c - r| <=")
+    assert "1, 2 read or give only zeros on this input and on one 32 times as loud: that proves no kernel" in lines[-1]
+    assert found.as_json()["only_zeros"] == ["1", "2"]
+
+
+def test_a_louder_input_wakes_what_reads_only_zeros(sequential):
+    """A bias that no standard normal number exceeds, but one 32 times as loud does: only that shows the kernel."""
+    config = sequential("asleep", DEAD, DEAD_LAYERS, lambda net: net[0].bias.fill_(-4))
+    awake = compare_layers(config, backend="tensorrt_rtx")
+    assert awake.passed and not awake.blank
+    assert awake.rows[1].accumulated.magnitude == 0 < awake.rows[1].isolated.magnitude
+    quiet = compare_layers(config, input="random:0", backend="tensorrt_rtx")
+    assert [row.layer for row in quiet.blank] == ["1", "2"]
+
+
+def test_only_what_quiet_layers_read_and_make_is_fetched_again(clamped, monkeypatch):
+    from verify.torch_reference import open_source
+
+    asked = []
+    kind = type(open_source(load_graph(clamped("relu6"), [])[0]))
+    original = kind.activations
+    monkeypatch.setattr(kind, "activations", lambda self, i, n: asked.append(list(n)) or original(self, i, asked[-1]))
+    assert compare_layers(clamped("relu6"), backend="tensorrt_rtx").passed
+    assert [sorted(each) for each in asked] == [["0", "1", "2", "3", "4"], ["1", "2"]]

@@ -14,54 +14,12 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-import numpy as np
+from verify.difference import Difference, Tolerance, difference
+
+__all__ = ["KINDS", "Comparison", "Difference", "LayerRow", "Tolerance", "difference"]
 
 KINDS = ("isolated", "accumulated", "shipped")
 """What a layer's row may hold a Difference for."""
-
-
-class Tolerance(NamedTuple):
-    """A value passes if abs(candidate - reference) <= atol + rtol * max(abs(reference))."""
-
-    atol: float = 0.0
-    rtol: float = 1e-5
-
-    def allowed(self, magnitude: float) -> float:
-        return self.atol + self.rtol * magnitude
-
-    def __str__(self) -> str:
-        return f"|c - r| <= {self.atol:g} + {self.rtol:g} * max|r|"
-
-
-class Difference(NamedTuple):
-    """How far a candidate is from its reference.
-
-    Attributes:
-        max_abs: largest |c - r|.
-        max_rel: largest |c - r| / |r| over elements with r != 0; for reading only, small r make it large.
-        relative_l2: ||c - r|| / ||r||.
-        cosine: c . r / (||c|| ||r||), 1 where both are zero.
-        psnr: 10 log10(max|r|^2 / mean((c - r)^2)) in dB, infinite where equal.
-        magnitude: max|r|.
-        worst: index of the largest |c - r|, with the candidate's and the reference's value there.
-        needed: the smallest rtol that would pass, with the atol used.
-        passed: against the tolerance used.
-    """
-
-    max_abs: float
-    max_rel: float
-    relative_l2: float
-    cosine: float
-    psnr: float
-    magnitude: float
-    worst: Tuple[Tuple[int, ...], float, float]
-    needed: float
-    passed: bool
-
-    @property
-    def error(self) -> float:
-        """The number that is judged and plotted: max|c - r| / max|r|."""
-        return self.max_abs / self.magnitude if self.magnitude else (0.0 if self.max_abs == 0.0 else math.inf)
 
 
 class LayerRow(NamedTuple):
@@ -73,6 +31,7 @@ class LayerRow(NamedTuple):
         problem: what made a comparison impossible (no such tensor, another shape, NaN); such a row has failed.
         diagnosis: what the layer would agree with, best first.
         judged: those of KINDS that decide; what else the row holds is for reading only.
+        unfed: whether all that the layer read by itself is zero.
     """
 
     layer: str
@@ -85,11 +44,25 @@ class LayerRow(NamedTuple):
     diagnosis: Tuple[str, ...] = ()
     shipped: Optional[Difference] = None
     judged: Tuple[str, ...] = ("isolated", "accumulated")
+    unfed: bool = False
 
     @property
     def passed(self) -> bool:
         found = (getattr(self, kind) for kind in self.judged)
         return not self.problem and all(each is not None and each.passed for each in found)
+
+    @property
+    def blank(self) -> bool:
+        """Whether it passed by zeros alone: all that it read is zero, or both sides of all that it was judged by.
+
+        Zeros times any kernel are zeros, so such a row shows next to nothing of its layer and does not count as proven.
+        Nor has it failed: a relu may rightly give zeros alone, a shortcut whose gamma is still 0 as well, and no input
+        would change that. Index 0 and a constant 0 are values like any other.
+        """
+        if self.type == "constant" or not self.judged or not self.passed:
+            return False
+        found = [getattr(self, kind) for kind in self.judged]
+        return self.unfed or all(each.magnitude == each.max_abs == 0 and each.differing is None for each in found)
 
     @property
     def inherited(self) -> bool:
@@ -125,8 +98,8 @@ class Comparison(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Comparing nothing, or judging nothing, is a failure."""
-        return any(row.judged for row in self.rows) and all(row.passed for row in self.rows)
+        """Comparing nothing, judging nothing, or judging nothing but zeros is a failure."""
+        return any(row.judged and not row.blank for row in self.rows) and all(row.passed for row in self.rows)
 
     @property
     def kinds(self) -> Tuple[str, ...]:
@@ -140,10 +113,22 @@ class Comparison(NamedTuple):
         return tuple(row for row in self.rows if not row.passed)
 
     @property
+    def blank(self) -> Tuple[LayerRow, ...]:
+        """What passed by zeros alone; see LayerRow.blank."""
+        return tuple(row for row in self.rows if row.blank)
+
+    @property
+    def has_whole(self) -> bool:
+        """Whether some judged row is of whole numbers, for which the tolerance is 0."""
+        found = [getattr(row, kind) for row in self.rows for kind in row.judged]
+        return any(each is not None and each.differing is not None for each in found)
+
+    @property
     def needed(self) -> float:
         """The smallest rtol with which every row would pass, infinite where none would."""
         found = [getattr(row, kind) for row in self.rows for kind in row.judged]
-        if not found or None in found or any(row.problem for row in self.rows):
+        nothing = not self.passed and not self.failed
+        if nothing or None in found or any(row.problem for row in self.rows):
             return math.inf
         return max(each.needed for each in found)
 
@@ -170,88 +155,10 @@ class Comparison(NamedTuple):
             "tolerance": {**self.tolerance._asdict(), "rule": str(self.tolerance)},
             "needed": _number(self.needed),
             "first_bad": bad.layer if bad else None,
+            "only_zeros": [row.layer for row in self.blank],
             "notes": list(self.notes),
             "rows": rows,
         }
-
-
-def difference(candidate: np.ndarray, reference: np.ndarray, tolerance: Tolerance) -> Difference:
-    """Compares two arrays of equal shape in float64.
-
-    Raises:
-        ValueError: other shapes, no elements, or a value that is not finite; the message says which.
-    """
-    if candidate.shape != reference.shape:
-        raise ValueError(f"shape {_show(candidate.shape)}, the reference has {_show(reference.shape)}")
-    if not candidate.size:
-        raise ValueError("no elements to compare")
-    for title, array in (("reference", reference), ("candidate", candidate)):
-        finite = np.isfinite(array)
-        if not finite.all():
-            raise ValueError(f"the {title} holds {int((~finite).sum())} values that are NaN or infinite")
-    sums = _summed(candidate.reshape(-1), reference.reshape(-1))
-    index = tuple(int(i) for i in np.unravel_index(sums.position, candidate.shape))
-    norm, length = math.sqrt(sums.rr), math.sqrt(sums.cc) * math.sqrt(sums.rr)
-    return Difference(
-        max_abs=sums.max_abs,
-        max_rel=sums.max_rel,
-        relative_l2=math.sqrt(sums.dd) / norm if norm else (0.0 if sums.max_abs == 0 else math.inf),
-        cosine=sums.cr / length if length else float(sums.cc == sums.rr),
-        psnr=_psnr(sums.magnitude, sums.dd / candidate.size),
-        magnitude=sums.magnitude,
-        worst=(index, float(candidate[index]), float(reference[index])),
-        needed=_needed(sums.max_abs, sums.magnitude, tolerance.atol),
-        passed=sums.max_abs <= tolerance.allowed(sums.magnitude),
-    )
-
-
-_BLOCK = 1 << 13
-"""Elements compared at a time: both float64 copies stay in the cache, and OpenBLAS starts no threads for a dot."""
-
-
-class _Sums(NamedTuple):
-    """Of c, r and d = c - r over all elements: dot products, extremes, and where |d| is largest."""
-
-    cc: float
-    rr: float
-    cr: float
-    dd: float
-    max_abs: float
-    position: int
-    magnitude: float
-    max_rel: float
-
-
-def _summed(candidate: np.ndarray, reference: np.ndarray) -> _Sums:
-    blocks = [_summed_block(candidate, reference, start) for start in range(0, candidate.size, _BLOCK)]
-    worst = max(blocks, key=lambda block: block.max_abs)
-    dots = [math.fsum(block[k] for block in blocks) for k in range(4)]
-    magnitude, max_rel = (max(block[k] for block in blocks) for k in (6, 7))
-    return _Sums(*dots, worst.max_abs, worst.position, magnitude, max_rel)
-
-
-def _summed_block(candidate: np.ndarray, reference: np.ndarray, start: int) -> _Sums:
-    c = candidate[start : start + _BLOCK].astype(np.float64)
-    r = reference[start : start + _BLOCK].astype(np.float64)
-    dots = float(c @ c), float(r @ r), float(c @ r)
-    delta = np.abs(np.subtract(c, r, out=c), out=c)
-    size = np.abs(r, out=r)
-    position, magnitude, square = int(delta.argmax()), float(size.max()), float(delta @ delta)
-    max_abs = float(delta[position])
-    relative = np.divide(delta, size, out=np.zeros_like(delta), where=size > 0)
-    return _Sums(*dots, square, max_abs, start + position, magnitude, float(relative.max()))
-
-
-def _psnr(magnitude: float, square: float) -> float:
-    """Peak signal-to-noise ratio in dB, from the mean square of the difference."""
-    if square and magnitude:
-        return 10 * math.log10(magnitude**2 / square)
-    return math.inf if not square else -math.inf
-
-
-def _needed(max_abs: float, magnitude: float, atol: float) -> float:
-    over = max(max_abs - atol, 0.0)
-    return over / magnitude if magnitude else (0.0 if over == 0.0 else math.inf)
 
 
 def _plain(row: LayerRow) -> Dict[str, Any]:
@@ -270,5 +177,3 @@ def _number(value: Any) -> Any:
     return "inf" if value == math.inf else "-inf" if value == -math.inf else value
 
 
-def _show(shape: Tuple[int, ...]) -> str:
-    return "x".join(str(size) for size in shape) or "scalar"

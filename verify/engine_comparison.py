@@ -19,6 +19,7 @@ from engine.network import Definition
 from engine.tolerance import OUTPUT_TOLERANCES, coarsest
 from spec.graph import Graph
 from spec.layers import Layer
+from verify.choices import choice_notes, with_choice
 from verify.compare import Comparison, Difference, LayerRow, Tolerance, difference
 from verify.verification import Activations, Verification, worst_arrays
 
@@ -76,7 +77,8 @@ def compare_engine(
             else:
                 judged = ("accumulated",) * layers_judged + ("shipped",) * (name in graph.outputs)
                 rows.append(_row(graph, layer, name, activations, seen, tolerance)._replace(judged=judged))
-    notes = [*_disagreements(graph, seen, tolerance), *_fused_note(fused, len(rows)), *_judged_note(words)]
+    notes = [*choice_notes(rows), *_disagreements(graph, seen, tolerance)]
+    notes += [*_fused_note(fused, len(rows)), *_judged_note(words)]
     sources = (f"{seen.title}, {seen.instead or WAYS[seen.way].says}", activations.title, activations.input_title)
     comparison = Comparison(graph.name, *sources, tolerance, tuple(rows), tuple(notes))
     return Verification(comparison, worst_arrays(comparison, seen.inside, activations))
@@ -91,9 +93,11 @@ def _row(
     if reference is None:
         return row._replace(problem="the reference has no tensor of this name")
     accumulated, problem = _against(reference, seen.inside, name, "the engine", tolerance)
+    accumulated = with_choice(accumulated, layer, name, seen.inside.get(name), activations.tensors, tolerance)
     shipped, missing = None, ""
     if name in graph.outputs:
         shipped, missing = _against(reference, seen.shipped, name, "the shipped engine", tolerance)
+        shipped = with_choice(shipped, layer, name, seen.shipped.get(name), activations.tensors, tolerance)
     return row._replace(accumulated=accumulated, shipped=shipped, problem=problem or missing)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import Container, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from verify.image_layout import arranged
 from verify.source_inputs import input_tensors, layout_of, source_inputs
 from verify.verification import Activations
 
-# key of ReferenceSpec -> the module whose `open_source(model)` returns its Reference
+# key of ReferenceSpec -> the module whose `open_source(model)` returns its Reference; a graph's takes a checkpoint too
 SOURCES: Dict[str, str] = {
     "graph": "verify.tensorflow_reference",
     "keras": "verify.keras_reference",
@@ -83,8 +84,12 @@ def spellings(layer: Layer) -> List[str]:
     return [layer.name] if scope in (None, layer.name) else [layer.name, scope]
 
 
-def open_reference(model: ModelSpec) -> Reference:
+def open_reference(model: ModelSpec, checkpoint: Optional[Path] = None) -> Reference:
     """The reference that the config names.
+
+    Args:
+        checkpoint: the prefix that the files of a TensorFlow checkpoint share, where `weights.path` names a directory
+            or one of the files: weights.tf_paths finds it, for the transplant and for this.
 
     Raises:
         ConfigError: the config has none, or one that cannot be.
@@ -95,7 +100,8 @@ def open_reference(model: ModelSpec) -> Reference:
         known = ", ".join(SOURCES)
         raise ConfigError(f"{model.path}: nothing to compare with - say reference: {{...}} with one of {known}")
     key = next(key for key in SOURCES if getattr(model.reference, key) is not None)
-    return importlib.import_module(SOURCES[key]).open_source(model)
+    source = importlib.import_module(SOURCES[key])
+    return source.open_source(model, checkpoint) if key == "graph" else source.open_source(model)
 
 
 def reference_names(model: ModelSpec, graph: Graph, reference: Reference) -> Dict[str, str]:
@@ -145,7 +151,12 @@ def _given_names(model: ModelSpec, graph: Graph, reference: Reference) -> Dict[s
 
 
 def reference_activations(
-    model: ModelSpec, graph: Graph, reference: Reference, inputs: Mapping[str, np.ndarray], input_title: str
+    model: ModelSpec,
+    graph: Graph,
+    reference: Reference,
+    inputs: Mapping[str, np.ndarray],
+    input_title: str,
+    wanted: Optional[Container[str]] = None,
 ) -> Activations:
     """The reference's activations by our tensor names, in our layouts, from one run.
 
@@ -155,12 +166,14 @@ def reference_activations(
     Args:
         inputs: what the engine takes, by input name, in the input's own layout.
         input_title: where it came from, for people.
+        wanted: those of our tensors that are fetched; None for all.
 
     Raises:
         ConfigError: see `reference_names`.
         VerificationError: the reference does not take these inputs, or fails on them.
     """
     names = reference_names(model, graph, reference)
+    names = {name: theirs for name, theirs in names.items() if wanted is None or name in wanted}
     fed = inputs if reference.recorded else source_inputs(model, graph, reference, inputs)
     found = reference.activations(fed, list(dict.fromkeys(names.values())))
     at_input = input_tensors(model, graph, inputs)

@@ -15,10 +15,11 @@ from engine.network import Definition
 from spec.errors import TransplantFailure
 from spec.graph import Graph
 from spec.layers import Layer
+from verify.choices import choice_notes, with_choice
 from verify.compare import Comparison, Difference, LayerRow, Tolerance, difference
 from verify.diagnose import diagnose
 from verify.hypotheses import Case, Readings
-from verify.unseen import quiet_layers, unseen
+from verify.unseen import louder_layers, quiet_layers, reads_zeros, unseen
 
 DIAGNOSED = 3
 """Layers failing by themselves that are diagnosed, the first ones: what comes later is often their echo."""
@@ -40,6 +41,11 @@ class Activations(NamedTuple):
     inputs: Mapping[str, np.ndarray]
     title: str
     input_title: str
+
+    @property
+    def tensors(self) -> Dict[str, np.ndarray]:
+        """The inputs and the arrays: all that a layer may read."""
+        return {**self.inputs, **self.arrays}
 
 
 class Verification(NamedTuple):
@@ -67,7 +73,8 @@ def verify(
 
     Args:
         readings: layer name -> other ways to read its stored tensors, for the diagnosis.
-        loud: the reference on a louder input: what quiet layers (see unseen.py) are judged on by themselves.
+        loud: the reference on a louder input, of the quiet layers at least (see unseen.py): they are judged by
+            themselves on it where it shows more.
 
     Raises:
         TensorRTError: the interpreter cannot run a layer.
@@ -78,8 +85,9 @@ def verify(
     rows: List[LayerRow] = []
     diagnosed = 0
     quiet = quiet_of(graph, activations)
+    told = louder_layers(graph, quiet, loud.tensors) if loud is not None else ()
     for layer in graph.layers:
-        given = loud if loud is not None and layer.name in quiet else activations
+        given = loud if loud is not None and layer.name in told else activations
         alone = _isolated(interpreter, layer, given)
         found = list(_rows(layer, ours, alone, activations, given, tolerance))
         if diagnosed < DIAGNOSED and _diagnosable(definition, layer, found[0], given):
@@ -89,14 +97,14 @@ def verify(
         rows += found
     candidate = f"the network definition of {tensorrt.title}, run on the CPU in float32"
     sources = (candidate, activations.title, activations.input_title)
-    still = quiet if loud is None else [name for name in quiet_of(graph, loud) if name in quiet]
-    comparison = Comparison(graph.name, *sources, tolerance, tuple(rows), tuple(unseen(graph, quiet, still)))
+    hidden = unseen(graph, quiet, activations.tensors, None if loud is None else loud.tensors)
+    comparison = Comparison(graph.name, *sources, tolerance, tuple(rows), (*choice_notes(rows), *hidden))
     return Verification(comparison, worst_arrays(comparison, ours, activations))
 
 
-def quiet_of(graph: Graph, activations: Activations) -> Tuple[str, ...]:
-    """Layers that read too small numbers to show all that they do."""
-    return quiet_layers(graph, {**activations.inputs, **activations.arrays})
+def quiet_of(graph: Graph, activations: Activations) -> Dict[str, Tuple[str, ...]]:
+    """Layers that read too small numbers to show all that they do, and what each lacks."""
+    return quiet_layers(graph, activations.tensors)
 
 
 def _isolated(interpreter: Interpreter, layer: Layer, activations: Activations) -> _Alone:
@@ -123,7 +131,10 @@ def _rows(
     given: Activations,
     tolerance: Tolerance,
 ) -> Iterator[LayerRow]:
-    """A row for each tensor of a layer, normally one; `given` is what the layer alone was run on."""
+    """A row for each tensor of a layer, normally one; `given` is what the layer alone was run on.
+
+    Alone a layer reads the reference's own scores, so its indices are equal or wrong; accumulated they may be ties.
+    """
     for name in layer.tensor_names:
         row = LayerRow(name, layer.type, ours[name].shape, activations.names.get(name, ""), None, None)
         if name not in activations.arrays:
@@ -132,10 +143,13 @@ def _rows(
             continue
         reference = activations.arrays[name]
         accumulated, problem = _difference(ours[name], reference, tolerance)
+        accumulated = with_choice(accumulated, layer, name, ours[name], activations.tensors, tolerance)
+        unfed = not alone.problem and reads_zeros(layer, given.tensors)
         isolated, isolated_problem = None, alone.problem
         if not alone.problem:
             isolated, isolated_problem = _difference(alone.arrays[name], given.arrays[name], tolerance)
-        yield row._replace(isolated=isolated, accumulated=accumulated, problem=isolated_problem or problem)
+        problem = isolated_problem or problem
+        yield row._replace(isolated=isolated, accumulated=accumulated, problem=problem, unfed=unfed)
 
 
 def _difference(candidate: np.ndarray, reference: np.ndarray, tolerance: Tolerance) -> Tuple[Optional[Difference], str]:

@@ -23,11 +23,13 @@ from verify.report.wording import (
     RESULTS,
     show_count,
     show_decibels,
+    show_difference,
     show_element,
     show_error,
     show_errors,
     show_needed,
     show_result,
+    show_tolerance,
     show_value,
 )
 
@@ -96,7 +98,7 @@ def facts(comparison: Comparison) -> List[Tuple[str, str]]:
         ("candidate", comparison.candidate),
         ("reference", comparison.reference),
         ("input", comparison.input),
-        ("tolerance", f"{comparison.tolerance}; {show_needed(comparison)}"),
+        ("tolerance", f"{show_tolerance(comparison)}; {show_needed(comparison)}"),
         ("layers", show_count(comparison)),
     ]
     worst, element = comparison.worst, worst_element(comparison)
@@ -145,7 +147,7 @@ def figures(row: LayerRow, kinds: Sequence[str]) -> List[Tuple[str, ...]]:
     return [
         (title, *("-" if each is None else show_figure(each) for each in found))
         for title, show_figure in (
-            ("max|c − r| / max|r|", lambda each: show_error(each.error)),
+            ("max|c − r| / max|r|", show_difference),
             ("max|c − r|", lambda each: f"{each.max_abs:.3e}"),
             ("max(|c − r| / |r|)", lambda each: f"{each.max_rel:.3e}"),
             ("‖c − r‖ / ‖r‖", lambda each: f"{each.relative_l2:.3e}"),
@@ -210,8 +212,10 @@ def _environment() -> Any:
         colouring=network_drawing.colouring,
         describe=network_drawing.describe,
         show_element=show_element,
+        show_difference=show_difference,
         show_error=show_error,
         show_errors=show_errors,
+        show_tolerance=show_tolerance,
         box_height=network_drawing.BOX_HEIGHT,
     )
     return environment
@@ -234,7 +238,8 @@ def _cells(position: int, row: LayerRow, kinds: Sequence[str]) -> List[Tuple[str
 
 def _error_cell(difference: Optional[Difference], figure: str) -> Tuple[str, float]:
     value = None if difference is None else getattr(difference, figure)
-    return show_error(value), math.inf if value is None else value
+    shown = show_difference(difference) if figure == "error" else show_error(value)
+    return shown, math.inf if value is None else value
 
 
 def _ledger_cells(entry: LedgerRow) -> List[str]:

@@ -46,7 +46,7 @@ def error_scale(comparison: Comparison) -> ErrorScale:
 
 
 def relative_limit(tolerance: Tolerance, difference: Difference) -> float:
-    """What `difference.error` was allowed to be: rtol + atol / max|r|."""
-    if not tolerance.atol:
+    """What `difference.error` was allowed to be: rtol + atol / max|r|; of whole numbers the rtol of their scores."""
+    if not tolerance.atol or difference.differing is not None:
         return tolerance.rtol
     return tolerance.rtol + tolerance.atol / difference.magnitude if difference.magnitude else math.inf

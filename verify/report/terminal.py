@@ -12,11 +12,13 @@ from verify.compare import Comparison, LayerRow
 from verify.report.wording import (
     show_count,
     show_decibels,
+    show_difference,
     show_element,
     show_error,
     show_errors,
     show_needed,
     show_result,
+    show_tolerance,
 )
 
 BEFORE, AFTER = ("layer", "type", "output"), ("rel. L2", "needs rtol", "PSNR dB", "result")
@@ -57,12 +59,15 @@ def worst_first(comparison: Comparison) -> List[LayerRow]:
 
 
 def verdict_lines(comparison: Comparison) -> List[str]:
-    """What was compared with what and how it ended, a sentence a line; the first bad layer last."""
+    """What was compared with what and how it ended, a sentence a line; the first bad layer last.
+
+    Layers that saw only zeros are counted apart from those that passed: see LayerRow.blank.
+    """
     lines = [
         f"candidate: {comparison.candidate}",
         f"reference: {comparison.reference}",
         f"input: {comparison.input}",
-        f"{show_count(comparison)}: {comparison.tolerance}; {show_needed(comparison)}",
+        f"{show_count(comparison)}: {show_tolerance(comparison)}; {show_needed(comparison)}",
     ]
     worst = comparison.worst
     if worst is not None:
@@ -105,7 +110,7 @@ def diagnosis(row: LayerRow) -> Tuple[str, ...]:
 
 
 def _cells(row: LayerRow, kinds: Sequence[str]) -> List[str]:
-    errors = [show_error(each and each.error) for each in (getattr(row, kind) for kind in kinds)]
+    errors = [show_difference(getattr(row, kind)) for kind in kinds]
     worst = row.worst
     figures = ("-", "-", "-")
     if worst is not None:
