@@ -189,8 +189,9 @@ def test_the_halves_of_a_separable_convolution(library, tmp_path):
     assert arrays["sep_dw"].shape == (1, 6, 5, 4) and np.abs(arrays["sep"] - arrays["sep/tanh"]).max() > 0.1
 
 
-def test_a_separable_convolution_passes_layer_by_layer(tmp_path):
-    """The whole way, for a file whose two halves lie under one scope."""
+@pytest.mark.parametrize("file", ["m.h5", "m.keras"])
+def test_a_separable_convolution_passes_layer_by_layer(tmp_path, file):
+    """The whole way, for files whose two halves lie under one scope, by name and by number."""
     pytest.importorskip("tensorrt_rtx")
     from engine.network import define
     from engine.tensorrt_api import load
@@ -203,7 +204,7 @@ def test_a_separable_convolution_passes_layer_by_layer(tmp_path):
     image = keras.Input((9, 7, 3), name="image")
     geometry = {"strides": 2, "padding": "same", "depth_multiplier": 2}
     separable = keras.layers.SeparableConv2D(8, 3, **geometry, activation="tanh", name="sep")
-    found = case(tmp_path, randomised(keras.Model(image, separable(image))), "m.h5", SEPARABLE)
+    found = case(tmp_path, randomised(keras.Model(image, separable(image))), file, SEPARABLE)
     checkpoint = open_checkpoint(found.model.weights_path)
     weights = transplant(found.graph, checkpoint, found.model.weights, convention_of(checkpoint))
     definition = define(found.graph, weights.arrays, load("tensorrt_rtx"))

@@ -190,6 +190,17 @@ def test_averages_are_unused_where_nobody_asks_for_them(tmp_path):
     assert "1 tensor that no layer uses: fc/kernel/ExponentialMovingAverage 36x4" in problem
 
 
+@pytest.mark.parametrize("variables", [2, 4], ids=["one layer used twice", "two halves of one layer"])
+def test_layers_under_one_scope_share_its_numbers_or_go_on(tmp_path, variables):
+    rows = "".join(f"  - dense: {{name: {name}, scope: s, units: 5, bias: true}}\n" for name in ("first", "second"))
+    text = "name: net\narchitecture: plain\ninputs: {x: {shape: [1, 5], dtype: float32}}\nweights: {path: none}\n"
+    model, graph = load_text(tmp_path, f"{text}layers:\n{rows}outputs: [second]\n")
+    arrays = {f"s/{k}": np.full((5, 5) if k % 2 == 0 else 5, k, np.float32) for k in range(variables)}
+    found = transplant(graph, CountedCheckpoint(arrays, positional=True), model.weights, KERAS).arrays
+    taken = [int(found[layer, role].flat[0]) for layer in ("first", "second") for role in ("kernel", "bias")]
+    assert taken == ([0, 1, 0, 1] if variables == 2 else [0, 1, 2, 3])
+
+
 def test_positional_variables_are_taken_by_their_number(tmp_path):
     """Keras 3 numbers a layer's variables in the order it makes them; gamma, beta, mean, variance."""
     arrays = tensorflow_arrays()

@@ -7,11 +7,12 @@ What is said of tensors that are missing, doubtful or unused is in weights/audit
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from collections import Counter
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from spec.errors import AuditError
 from spec.graph import Graph
-from spec.layers import Convolution, Layer, Slot, WeightedLayer
+from spec.layers import Convolution, Slot, WeightedLayer
 from spec.model import WeightsSpec
 from weights import audit
 from weights.audit import show
@@ -44,7 +45,8 @@ def match(graph: Graph, checkpoint: Checkpoint, spec: WeightsSpec, convention: C
     used: Set[str] = set()
     missing: List[Tuple[str, ...]] = []
     biases: Dict[str, str] = {}
-    for position, (layer, slot) in _numbered(graph.slots()):
+    slots: List[Tuple[WeightedLayer, Slot]] = list(graph.slots())  # type: ignore[arg-type]
+    for position, layer, slot in _numbered(slots, checkpoint, spec, convention.separator):
         source = convention.sources[layer.type, slot.role]
         names = _candidates(layer, slot, position, source, checkpoint, spec, convention.separator)
         present = [name for name in names if name in checkpoint.tensors]
@@ -78,13 +80,26 @@ def is_average(tensor: str, average: Optional[str]) -> bool:
     return average is not None and tensor.endswith(f"/{average}")
 
 
-def _numbered(slots: Iterator[Tuple[Layer, Slot]]) -> Iterator[Tuple[int, Tuple[WeightedLayer, Slot]]]:
-    """Each slot with its position among the slots of its layer."""
-    before, position = None, 0
-    for layer, slot in slots:
-        position = position + 1 if layer is before else 0
-        before = layer
-        yield position, (layer, slot)  # type: ignore[misc]
+def _numbered(
+    slots: Sequence[Tuple[WeightedLayer, Slot]], checkpoint: Checkpoint, spec: WeightsSpec, separator: str
+) -> Iterator[Tuple[int, WeightedLayer, Slot]]:
+    """Each slot with its number among those of its layer in the checkpoint, where variables are known by number.
+
+    Layers of ours that share one there number on where together they have as many slots as it has variables, as the two
+    halves of a SeparableConv2D have; else each begins anew, as one layer does that is used twice.
+    """
+    starts = [_start(layer, spec, separator) for layer, _ in slots]
+    variables = Counter(name.rpartition(separator)[0] + separator for name in checkpoint if checkpoint.positional)
+    wanted, taken = Counter(starts), Counter()  # type: Counter[str], Counter[Tuple[str, str]]
+    for start, (layer, slot) in zip(starts, slots):
+        owner = "" if wanted[start] == variables[start] else layer.name
+        yield taken[start, owner], layer, slot
+        taken[start, owner] += 1
+
+
+def _start(layer: WeightedLayer, spec: WeightsSpec, separator: str) -> str:
+    scope = spec.prefix + (layer.name if layer.scope is None else layer.scope)
+    return scope + separator if scope else ""
 
 
 def _candidates(
@@ -99,8 +114,7 @@ def _candidates(
     """Full tensor names that could fill a slot."""
     if slot.role in layer.tensors:
         return (spec.prefix + layer.tensors[slot.role],)
-    scope = spec.prefix + (layer.name if layer.scope is None else layer.scope)
-    start = scope + separator if scope else ""
+    start = _start(layer, spec, separator)
     if checkpoint.positional:
         return (f"{start}{position}",)
     return tuple(start + name for name in source.names)
