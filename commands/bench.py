@@ -14,6 +14,7 @@ from commands import build_arguments, engines, verification
 from commands.argument_types import from_zero, whole
 from commands.bench_subject import Subject, built, from_plan
 from commands.console import Console
+from commands.stages import add_changes
 from spec.errors import UsageError
 
 SHOWN_ROWS = 20
@@ -38,10 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", metavar="FILE", help="build it, with the options of a build; or a name in configs/")
     source.add_argument("--plan", "--loadEngine", type=Path, metavar="FILE", help="a plan; its manifest lies beside it")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML")
-    parser.add_argument("--sample", action="store_true", help="write the checkpoint with its sample script if missing")
-    parser.add_argument("--backend", choices=("auto", "tensorrt", "tensorrt_rtx"), default="auto")
-    parser.set_defaults(ledger=False)
+    add_changes(parser)
     _add_measurement(parser)
     _add_reports(parser)
     build_arguments.add_arguments(parser)
@@ -120,8 +118,9 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.plan:
         engines.refuse_build_options(options, "the plan is built already")
-        if options.sample:
-            raise UsageError("--sample: the plan is built already, and no checkpoint is read")
+        given = [name for name in ("sample", "ledger") if getattr(options, name)]
+        if given:
+            raise UsageError(f"--{given[0]}: the plan is built already, and no checkpoint is read")
     build_arguments.refuse_stripped(options)
     for path in filter(None, (options.json, options.export_profile, options.export_layers)):
         check_file(path)

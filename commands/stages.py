@@ -24,6 +24,11 @@ class Prepared(NamedTuple):
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say which model, from where, with which TensorRT."""
     parser.add_argument("--config", required=True, metavar="FILE", help="a YAML file, or the name of one in configs/")
+    add_changes(parser)
+
+
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    """The options that go with a config."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML")
     parser.add_argument("--sample", action="store_true", help="write the checkpoint with its sample script if missing")
     backends = ("auto", "tensorrt", "tensorrt_rtx")

@@ -76,6 +76,13 @@ def test_options_that_make_no_sense_are_refused(words, says, capsys):
     assert ended.value.code == 2 and says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["--sample", "--ledger"])
+def test_what_is_about_a_checkpoint_is_refused_beside_a_plan(word, monkeypatch):
+    monkeypatch.setattr("engine.tensorrt_api.gpu_count", lambda: 1)
+    with pytest.raises(UsageError, match=f"^{word}: the plan is built already, and no checkpoint is read$"):
+        bench._check(parsed("--plan", "p", word))
+
+
 def image(first, most):
     return IOTensor("image", True, "uint8", (first, 2, 3), (min(2, most), 2, 3), (most, 2, 3))
 
