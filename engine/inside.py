@@ -134,7 +134,8 @@ def _to_mark(definition: Definition, names: Sequence[str]) -> List[str]:
     """Of these tensors, those that fusion and int8 leave there; the quantized ones are outputs when this returns.
 
     Of a tensor that is read quantized, the int8 itself is shown: to dequantize it for us alone would be a layer more,
-    and with an uint8 input TensorRT 8.5.3.1 refuses such a network ("cannot be quantized by ...").
+    with which TensorRT 8.5.3.1 refused both uint8 models ("cannot be quantized by ..."; see int8_looked_into.jsonl in
+    benchmarks/results/gpu).
     """
     graph, precision = definition.graph, definition.precision
     shown = [name for name in names if name not in graph.outputs]

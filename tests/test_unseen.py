@@ -12,21 +12,24 @@ import pytest
 
 from commands.configs import load_graph
 from commands.testing import compare_layers
+from tests.small_models import graph_of
 from verify.report import verdict_lines
 from verify.unseen import louder_layers, quiet_layers, unseen
 
-CONFIG = """
-name: small
-architecture: plain
-inputs:
-  image: {shape: [1, 1, 2, 2], dtype: float32, layout: NCHW}
-weights: {path: none}
-layers:
-  - activation: {name: first, function: relu6}
-  - activation: {name: curve, function: tanh}
-  - activation: {name: second, function: relu, input: first}
-outputs: [curve, second]
-"""
+TWO_RELUS = [
+    ("activation", {"name": "first", "function": "relu6"}),
+    ("activation", {"name": "curve", "function": "tanh"}),
+    ("activation", {"name": "second", "function": "relu", "inputs": ["first"]}),
+]
+
+
+def two_relus():
+    return graph_of(TWO_RELUS, {"image": (1, 1, 2, 2)}, ["curve", "second"])
+
+
+def filled(**values):
+    """A tensor of two_relus by name, all of one value."""
+    return {name: np.full((1, 1, 2, 2), value, np.float32) for name, value in values.items()}
 
 
 @pytest.mark.parametrize(
@@ -36,36 +39,24 @@ outputs: [curve, second]
         (6, 5, "in 2 of 2 layers this input reaches no value above 6 (first, second)"),
     ],
 )
-def test_layers_that_saw_no_value_above_6(tmp_path, image, first, said):
-    (tmp_path / "small.yaml").write_text(CONFIG)
-    _, graph = load_graph(str(tmp_path / "small.yaml"), [])
-    arrays = {name: np.full((1, 1, 2, 2), value, np.float32) for name, value in (("image", image), ("first", first))}
+def test_layers_that_saw_no_value_above_6(image, first, said):
+    graph, arrays = two_relus(), filled(image=image, first=first)
     [note] = unseen(graph, quiet_layers(graph, arrays), arrays)
     assert said in note
 
 
-def test_where_all_saw_values_above_6_nothing_is_said(tmp_path):
-    (tmp_path / "small.yaml").write_text(CONFIG)
-    _, graph = load_graph(str(tmp_path / "small.yaml"), [])
-    arrays = {name: np.full((1, 1, 2, 2), 7, np.float32) for name in ("image", "first")}
+def test_where_all_saw_values_above_6_nothing_is_said():
+    graph, arrays = two_relus(), filled(image=7, first=7)
     assert list(unseen(graph, quiet_layers(graph, arrays), arrays)) == []
 
 
-def test_a_reference_without_the_tensor_says_nothing(tmp_path):
-    (tmp_path / "small.yaml").write_text(CONFIG)
-    assert quiet_layers(load_graph(str(tmp_path / "small.yaml"), [])[1], {}) == {}
+def test_a_reference_without_the_tensor_says_nothing():
+    assert quiet_layers(two_relus(), {}) == {}
 
 
-BOUNDED = """
-name: bounded
-architecture: plain
-inputs:
-  image: {shape: [1, 1, 1, 2], dtype: float32, layout: NCHW}
-weights: {path: none}
-layers:
-  - activation: {name: first, function: clip, minimum: -1, maximum: 3}
-outputs: [first]
-"""
+def bounded():
+    clip = ("activation", {"name": "first", "function": "clip", "minimum": -1, "maximum": 3})
+    return graph_of([clip], {"image": (1, 1, 1, 2)}, ["first"])
 
 
 @pytest.mark.parametrize(
@@ -78,9 +69,8 @@ outputs: [first]
         ((0, 0), ("anything but zeros", "a value above 3", "a value below -1")),
     ],
 )
-def test_a_clip_is_quiet_until_both_bounds_are_passed(tmp_path, pair, lacking):
-    (tmp_path / "bounded.yaml").write_text(BOUNDED)
-    _, graph = load_graph(str(tmp_path / "bounded.yaml"), [])
+def test_a_clip_is_quiet_until_both_bounds_are_passed(pair, lacking):
+    graph = bounded()
     image = np.float32([[[pair]]])
     arrays = {"image": image, "first": np.clip(image, -1, 3)}
     assert quiet_layers(graph, arrays).get("first", ()) == lacking
@@ -90,9 +80,8 @@ def test_a_clip_is_quiet_until_both_bounds_are_passed(tmp_path, pair, lacking):
     assert not notes or f"bounds of clip not shown: first reads no {words}; an --input of larger numbers" in notes[0]
 
 
-def test_a_louder_input_that_overflows_is_not_used(tmp_path):
-    (tmp_path / "bounded.yaml").write_text(BOUNDED)
-    _, graph = load_graph(str(tmp_path / "bounded.yaml"), [])
+def test_a_louder_input_that_overflows_is_not_used():
+    graph = bounded()
     usual, loud = np.zeros((1, 1, 1, 2), np.float32), np.float32([[[[-np.inf, 9]]]])
     quiet = quiet_layers(graph, {"image": usual, "first": usual})
     assert louder_layers(graph, quiet, {"image": loud, "first": np.clip(loud, -1, 3)}) == ()
