@@ -10,10 +10,11 @@ import pytest
 from commands import build_arguments
 from engine.build_options import SETTINGS, PlanOptions, apply_options, describe_options
 from engine.network import create_builder
-from engine.tensorrt_api import CAPABILITIES, TensorRT, load
+from engine.tensorrt_api import CAPABILITIES, TensorRT
 from spec.errors import UsageError
+from tests.backends import rtx
 
-TENSORRT = load("tensorrt_rtx")
+TENSORRT = rtx()
 TRT = TENSORRT.module
 
 

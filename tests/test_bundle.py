@@ -24,9 +24,9 @@ from deploy.bundle_model import description, model_yaml
 from deploy.bundle_samples import COUNTS, KIND, positions, sums_of
 from engine.interpreter import Interpreter
 from engine.network import define
-from engine.tensorrt_api import load
 from run import main
 from spec.errors import AuditError, CheckpointError, UsageError, VerificationError
+from tests.backends import rtx
 from tests.bundles import SAMPLES, WEIGHTS, files_of, resealed, write_config, write_small_bundle
 from tests.full_disk import size_limit
 from tests.own_logging import own_logging  # noqa: F401
@@ -203,7 +203,7 @@ def bundled(name, directory, half):
     """(files, facts) of a model's bundle."""
     import argparse
 
-    tensorrt = load("tensorrt_rtx")
+    tensorrt = rtx()
     model, graph = load_graph(name, overrides_of(name, directory))
     checkpoint = open_checkpoint(model.weights_path)
     weights = transplant(graph, checkpoint, model.weights, convention_of(checkpoint))

@@ -24,9 +24,9 @@ from deploy.device_proof import check, layer_rows, output_rows
 from engine.interpreter import Interpreter
 from engine.network import define
 from engine.plan_check import read_manifest
-from engine.tensorrt_api import load
 from run import main
 from spec.errors import PlanError, TensorRTError, UsageError, VerificationError
+from tests.backends import rtx
 from tests.bundles import SAMPLES, WEIGHTS, resealed, with_tensor, write_small_bundle
 from tests.small_models import load_text, random_arrays
 
@@ -293,12 +293,12 @@ def test_a_tensorrt_that_lacks_something_is_refused():
 
 def test_the_tensorrt_here_has_all_that_any_bundle_needs(tmp_path):
     graph = load_text(tmp_path)[1]
-    check_needs([*needs_of(graph, ("int8",)), "uint8 inputs"], load("tensorrt_rtx").module, "here")
+    check_needs([*needs_of(graph, ("int8",)), "uint8 inputs"], rtx().module, "here")
 
 
 def test_layers_in_parts_are_the_layers_at_once(tmp_path):
     graph = load_text(tmp_path)[1]
-    tensorrt = load("tensorrt_rtx")
+    tensorrt = rtx()
     definition = define(graph, random_arrays(graph), tensorrt)
     image = {"image": np.random.default_rng(0).standard_normal((1, 2, 7, 9), dtype=np.float32)}
     interpreter = Interpreter(definition.network, tensorrt.module)

@@ -22,10 +22,10 @@ from engine.plan import Progress, build_plan
 from engine.plan_check import check_plan, dla_core_of
 from engine.precision import plan_precision
 from engine.refit import refit_plan
-from engine.tensorrt_api import load
 from spec.errors import PlanError, UsageError
 from spec.layers import LAYERS
 from spec.layers.activation import NEEDS
+from tests.backends import rtx
 from tests.layer_rows import ROWS, VALUES
 from tests.small_models import graph_of, random_arrays
 
@@ -247,7 +247,7 @@ def test_the_second_output_of_a_layer_has_its_device():
 
 # TensorRT's own answer
 
-TENSORRT = load("tensorrt_rtx")
+TENSORRT = rtx()
 
 
 def definition_of(layers: Any, word: str = "fp32") -> Any:

@@ -9,10 +9,10 @@ from engine.emulation import Emulator, interpreter_of
 from engine.interpreter import Interpreter
 from engine.network import define
 from engine.precision import FP32, Precision, plan_precision
-from engine.tensorrt_api import load
+from tests.backends import rtx
 from tests.small_models import graph_of, random_arrays
 
-TENSORRT = load("tensorrt_rtx")
+TENSORRT = rtx()
 CONV = {"filters": 4, "kernel": 3, "padding": "same", "bias": True}
 GRAPH = graph_of(
     [

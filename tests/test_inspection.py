@@ -16,8 +16,8 @@ import pytest
 
 from commands.configs import load_graph
 from engine.inspection import EngineLayer, EngineTensor, engine_document, engine_layers, io_names, join, output_types
-from engine.tensorrt_api import load
 from spec.errors import TensorRTError
+from tests.backends import rtx
 
 
 def tensor(name, layout, shape=(1, 64, 56, 56)):
@@ -193,15 +193,13 @@ class Inspector:
     ],
 )
 def test_an_engine_that_tells_nothing_is_an_error(text, words):
-    pytest.importorskip("tensorrt_rtx")
     with pytest.raises(TensorRTError, match=words):
-        engine_document(load("tensorrt_rtx"), Inspector(text))
+        engine_document(rtx(), Inspector(text))
 
 
 def test_control_characters_in_a_name_are_read():
-    pytest.importorskip("tensorrt_rtx")
     text = json.dumps(DOCUMENTS["8.x and 10.x"]).replace("conv1 + relu1", "conv1 + relu1\x1ffused")
-    document = engine_document(load("tensorrt_rtx"), Inspector(text))
+    document = engine_document(rtx(), Inspector(text))
     assert engine_layers(document)[0].name == "conv1 + relu1\x1ffused"
 
 

@@ -10,8 +10,8 @@ import pytest
 from commands.console import Console
 from commands.job import run_job
 from engine.network import create_builder
-from engine.tensorrt_api import load
 from spec.errors import TensorRTError, UsageError
+from tests.backends import rtx
 
 
 def test_a_job_ends_in_its_code_and_a_verdict(capsys):
@@ -38,7 +38,7 @@ def test_what_a_job_raises_becomes_a_sentence(capsys, error, code):
 
 def test_ctrl_c_in_a_callback_of_tensorrt_ends_the_job_at_the_next_stage(monkeypatch):
     """TensorRT calls our logger from C++, which prints and drops what is raised there."""
-    tensorrt = load("tensorrt_rtx")
+    tensorrt = rtx()
     network = create_builder(tensorrt).create_network(0)
     monkeypatch.setattr(tensorrt.log, "add", lambda level, text: os.kill(os.getpid(), signal.SIGINT))
     reached = []

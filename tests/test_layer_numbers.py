@@ -15,12 +15,12 @@ import pytest
 
 from engine.interpreter import Interpreter
 from engine.network import define
-from engine.tensorrt_api import load
 from spec.graph import Graph
 from spec.layers import LAYERS
 from spec.layers.activation import NEEDS
 from spec.layers.arrangement import TO_NCHW, TO_NHWC
 from spec.model import WeightsSpec
+from tests.backends import rtx
 from tests.small_models import CountedCheckpoint, graph_of
 from tests.tensorflow_layers import KERAS, TENSORFLOW
 from tests.torch_layers import ROWS as TORCH
@@ -28,7 +28,7 @@ from tests.torch_layers import Row
 from weights.sources import CONVENTIONS
 from weights.transplant import transplant
 
-TENSORRT = load("tensorrt_rtx")
+TENSORRT = rtx()
 TOLERANCE = 1e-5
 BATCH = {"min": 1, "opt": 2, "max": 4}
 

@@ -17,10 +17,11 @@ from engine.plan import Progress, build_plan, configuration
 from engine.targets import resolve_targets
 from engine.tensorrt_api import CAPABILITIES, MessageLog, TensorRT, dtype_name, load, trt_dtype
 from spec.errors import TensorRTError, UsageError
+from tests.backends import rtx
 from tests.full_disk import size_limit
 from tests.small_models import graph_of, random_arrays
 
-TENSORRT = load("tensorrt_rtx")
+TENSORRT = rtx()
 LAYERS = [
     ("convolution", {"name": "conv", "inputs": ["image"], "filters": 3, "kernel": 3, "padding": "same", "bias": True}),
     ("batch_norm", {"name": "bn", "inputs": ["conv"], "epsilon": 1e-3}),

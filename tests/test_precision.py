@@ -11,12 +11,13 @@ from engine.network import define
 from engine.plan import Progress, build_plan
 from engine.precision import FP32, plan_precision
 from engine.quantization import kernel_scales, quantized_reads, quantized_tensors
-from engine.tensorrt_api import dtype_name, load
+from engine.tensorrt_api import dtype_name
 from spec.errors import ConfigError
 from spec.precision import PrecisionSpec
+from tests.backends import rtx
 from tests.small_models import graph_of, random_arrays
 
-TENSORRT = load("tensorrt_rtx")
+TENSORRT = rtx()
 CONV = {"filters": 4, "kernel": 3, "padding": "same", "bias": True}
 RESIDUAL = [
     ("convolution", {"name": "stem", "input": "x", **CONV}),

@@ -194,7 +194,7 @@ def test_a_separable_convolution_passes_layer_by_layer(tmp_path, file):
     """The whole way, for files whose two halves lie under one scope, by name and by number."""
     pytest.importorskip("tensorrt_rtx")
     from engine.network import define
-    from engine.tensorrt_api import load
+    from tests.backends import rtx
     from verify.compare import Tolerance
     from verify.verification import verify
     from weights import convention_of, open_checkpoint
@@ -207,7 +207,7 @@ def test_a_separable_convolution_passes_layer_by_layer(tmp_path, file):
     found = case(tmp_path, randomised(keras.Model(image, separable(image))), file, SEPARABLE)
     checkpoint = open_checkpoint(found.model.weights_path)
     weights = transplant(found.graph, checkpoint, found.model.weights, convention_of(checkpoint))
-    definition = define(found.graph, weights.arrays, load("tensorrt_rtx"))
+    definition = define(found.graph, weights.arrays, rtx())
     activations, readings = found.run(image=random_image(1, 9, 7, 3)), readings_of(found.graph, weights)
     comparison = verify(definition, activations, Tolerance(0.0, 1e-5), readings).comparison
     assert comparison.passed and [row.layer for row in comparison.rows][-3:] == ["sep_dw", "sep", "sep/tanh"]

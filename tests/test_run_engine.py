@@ -17,6 +17,7 @@ from commands.console import Console
 from commands.stages import in_precision, prepare, read_config, tensor_names
 from engine.tensorrt_api import gpu_count
 from spec.errors import TensorRTError
+from tests.backends import rtx
 from tests.own_logging import own_logging  # noqa: F401
 from tests.small_models import SMALL, write_small
 
@@ -187,6 +188,7 @@ def test_structured_images_calibrate(small):
 
 def prepared_of(small: str, *overrides: str) -> Any:
     """What the stages make of a config, by TensorRT-RTX."""
+    rtx()
     parser = argparse.ArgumentParser()
     build.add_arguments(parser)
     pairs = [word for each in overrides for word in ("--set", each)]

@@ -15,12 +15,11 @@ from engine.execution import run_definition
 from engine.network import define
 from engine.plan import Progress, build_plan
 from engine.runner import Runner, new_runtime
-from engine.tensorrt_api import gpu_count, load
+from engine.tensorrt_api import gpu_count
 from spec.errors import DeviceError, TensorRTError, UsageError
+from tests.backends import of_this_machine
 from tests.memory_device import MemoryDevice
 from tests.small_models import graph_of, random_arrays
-
-pytest.importorskip("tensorrt_rtx")
 
 IMAGE = IOTensor("image", True, "uint8", (-1, 3, 5, 7), (2, 3, 5, 7), (4, 3, 5, 7))
 PROB = IOTensor("prob", False, "float32", (-1, 10), (2, 10), (4, 10))
@@ -80,7 +79,7 @@ def plan():
         ("activation", {"name": "relu", "function": "relu"}),
     ]
     graph = graph_of(layers, {"image": (1, 3, 5, 7)}, ["relu"], {"min": 1, "opt": 2, "max": 4}, "uint8")
-    definition = define(graph, random_arrays(graph), load("tensorrt" if gpu_count() else "tensorrt_rtx"))
+    definition = define(graph, random_arrays(graph), of_this_machine())
     return definition.tensorrt, bytes(memoryview(build_plan(definition, PlanOptions(), Progress())))
 
 
@@ -94,7 +93,7 @@ def test_a_plan_that_cannot_be_loaded_leaves_nothing(plan):
 
 
 def test_a_version_compatible_plan_may_bring_its_runtime():
-    tensorrt = load("tensorrt" if gpu_count() else "tensorrt_rtx")
+    tensorrt = of_this_machine()
     runtime = new_runtime(tensorrt)
     assert getattr(runtime, "engine_host_code_allowed", False) is tensorrt.has("version compatibility")
 
@@ -132,7 +131,7 @@ EMPTY = SimpleNamespace(
     num_io_tensors=1,
     get_tensor_name=lambda index: "out",
     get_tensor_mode=lambda name: "OUTPUT",
-    get_tensor_dtype=lambda name: load("tensorrt_rtx").module.float32,
+    get_tensor_dtype=lambda name: of_this_machine().module.float32,
     get_tensor_shape=lambda name: (1, 2),
     create_execution_context=lambda: CONTEXT,
 )
@@ -220,7 +219,7 @@ def test_a_runner_that_fails_half_way_tells_why(monkeypatch):
 def test_bytes_that_are_no_plan_leave_nothing():
     device = MemoryDevice()
     with pytest.raises(TensorRTError, match="cannot load this plan"):
-        Runner(load("tensorrt" if gpu_count() else "tensorrt_rtx"), b"no plan at all" * 100, device)
+        Runner(of_this_machine(), b"no plan at all" * 100, device)
     assert device.held == 0
 
 

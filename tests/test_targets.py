@@ -25,10 +25,11 @@ from engine.targets import (
 )
 from engine.tensorrt_api import CAPABILITIES, load
 from spec.errors import UsageError
+from tests.backends import rtx
 from tests.own_logging import own_logging  # noqa: F401
 from tests.small_models import write_small
 
-TENSORRT = load("tensorrt_rtx")
+TENSORRT = rtx()
 JETSONS = [target for target in targets().values() if target.is_jetson]
 PCS = [target for target in targets().values() if not target.is_jetson]
 

