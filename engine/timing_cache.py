@@ -8,13 +8,20 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, MutableMapping, Optional
+from weakref import WeakKeyDictionary
 
 from engine.atomic_file import check_writable, write_whole
 from engine.tensorrt_api import TensorRT
 from spec.errors import UsageError
 
 _log = logging.getLogger(__name__)
+
+_given: MutableMapping[Any, bytes] = WeakKeyDictionary()
+"""By builder configuration, the file's content that it was given: what still stands there needs no merging.
+
+TensorRT 8.5.3.1 merges no caches in which its compiler Myelin keeps something ("Myelin error from unknown graph").
+"""
 
 
 def default_path(tensorrt: TensorRT, gpu: str) -> Path:
@@ -44,8 +51,11 @@ def attach(tensorrt: TensorRT, config: Any, path: Path) -> None:
     Raises:
         UsageError: the file can be neither read nor written.
     """
-    cache = config.create_timing_cache(_content(path))  # None, or empty, where it cannot be read
-    if cache is None or not config.set_timing_cache(cache, False):
+    content = _content(path)
+    cache = config.create_timing_cache(content)  # None, or empty, where it cannot be read
+    if cache is not None and config.set_timing_cache(cache, False):
+        _given[config] = content
+    else:
         config.set_timing_cache(config.create_timing_cache(b""), False)
     tensorrt.log.take()  # else a later failure would be told with these words
 
@@ -71,8 +81,13 @@ def save(tensorrt: TensorRT, config: Any, path: Path) -> None:
     if cache is None:
         return
     written = _content(path)
-    before = config.create_timing_cache(written) if written else None
-    if written and (before is None or not cache.combine(before, False)):
+    if written and written != _given.get(config):
+        _merge(tensorrt, config, cache, written, path)
+    write_whole(path, bytes(memoryview(cache.serialize())))
+
+
+def _merge(tensorrt: TensorRT, config: Any, cache: Any, written: bytes, path: Path) -> None:
+    before = config.create_timing_cache(written)
+    if before is None or not cache.combine(before, False):
         words = f"what it held could not be merged, so it holds what this build knows: {tensorrt.log.take()}"
         _log.warning("--timing-cache %s: replaced, for %s", path, words)
-    write_whole(path, bytes(memoryview(cache.serialize())))

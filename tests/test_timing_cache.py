@@ -13,7 +13,7 @@ import pytest
 
 from commands import build_arguments, device_stages
 from commands.console import Console
-from engine import timing_cache
+from engine import build_options, timing_cache
 from engine.network import create_builder
 from engine.tensorrt_api import TensorRT
 from spec.errors import DeviceError, UsageError
@@ -23,6 +23,7 @@ from tests.memory_device import MemoryDevice
 from tests.own_logging import own_logging  # noqa: F401
 
 TENSORRT = of_this_machine()
+assert build_options  # a user without rights may not be able to import it any more
 
 
 def configuration() -> Any:
@@ -96,6 +97,20 @@ def test_what_is_of_no_use_is_replaced_and_said_once(tmp_path, caplog, content, 
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert path.read_bytes() == b"here" and len(said) == warns
     assert all(words.startswith(f"--timing-cache {path}: replaced, ") for words in said)
+
+
+@pytest.mark.parametrize("meanwhile, warns", [(b"here", False), (b"here, too", True)])
+def test_what_the_build_began_with_needs_no_merging(tmp_path, caplog, monkeypatch, meanwhile, warns):
+    """Nor can TensorRT 8.5.3.1 merge it where Myelin has its part in it."""
+    monkeypatch.setattr(Cache, "combine", lambda self, other, ignore_mismatch: False)
+    path, tensorrt = tmp_path / "timing.cache", TensorRT(TENSORRT.module)
+    path.write_bytes(b"here")
+    config = Config(tensorrt.log)
+    with caplog.at_level(logging.WARNING):
+        timing_cache.attach(tensorrt, config, path)
+        path.write_bytes(meanwhile)
+        timing_cache.save(tensorrt, config, path)
+    assert path.read_bytes() == b"here" and len(caplog.records) == warns
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
