@@ -216,14 +216,22 @@ class Emission:
 
     def mark_outputs(self) -> None:
         """Marks the graph's outputs; a half one is renamed NAME/float16 and cast, so that NAME stays float32."""
+        makers = {name: layer for layer in self.graph.layers for name in layer.tensor_names}
         for name in self.graph.outputs:
             tensor = self.tensors[name]
             if dtype_name(tensor.dtype) == "float16" and self.graph.tensors[name].dtype == "float32":
-                tensor.name = f"{name}/float16"
-                tensor = self._named(
-                    name, self.network.add_cast(tensor, trt_dtype(self.trt, "float32")), f"{name}/float32"
-                )
+                self.begin(makers[name])
+                tensor = self._float_output(name, tensor)
             self.network.mark_output(tensor)
+
+    def _float_output(self, name: str, half: Any) -> Any:
+        """A half tensor cast to be an output, by the cast that a float reader of it has, if there is one."""
+        cast = self.tensors.get(f"{name}/float32")
+        half.name = f"{name}/float16"
+        if cast is None:
+            added = self.network.add_cast(half, trt_dtype(self.trt, "float32"))
+            return self._named(name, added, f"{name}/float32")
+        return self.output(cast, name)
 
     def refusal(self, name: str) -> TensorRTError:
         return TensorRTError(f"{self._place(name)}: {self.tensorrt.title} refused it: {self.tensorrt.log.take()}")

@@ -9,12 +9,13 @@ int8 is explicit on both: quantize and dequantize layers of ours, see quantizati
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Mapping, NamedTuple, Tuple
+from typing import List, Mapping, NamedTuple, Tuple
 
 from engine.quantization import quantized_reads, quantized_tensors
 from engine.tensorrt_api import TensorRT
 from spec.errors import ConfigError
 from spec.graph import Graph
+from spec.layers import Cast
 from spec.wording import counted
 
 
@@ -65,6 +66,7 @@ def plan_precision(
         ConfigError: int8 is asked for and ranges of tensors are missing; names them.
     """
     typed = not tensorrt.has("fp16 flag")
+    layers = {**layers, **dict.fromkeys(_casts_of_integers(graph), "fp32")}
     wanted = quantized_tensors(graph, layers, spare_images=not typed)
     missing = [name for name in wanted if name not in ranges]
     if missing:
@@ -74,4 +76,10 @@ def plan_precision(
             "`run.py calibrate` and name the file with `ranges:`"
         )
     kept = {name: float(ranges[name]) for name in wanted}
-    return Precision(dict(layers), default, kept, typed, quantized_reads(graph, layers, spare_images=not typed))
+    return Precision(layers, default, kept, typed, quantized_reads(graph, layers, spare_images=not typed))
+
+
+def _casts_of_integers(graph: Graph) -> List[str]:
+    """Casts of int32: half tells whole numbers apart only up to 2,048, and an index may be larger."""
+    casts = (layer for layer in graph.layers if isinstance(layer, Cast) and layer.dtype == "float32")
+    return [cast.name for cast in casts if graph.tensors[cast.inputs[0]].dtype == "int32"]

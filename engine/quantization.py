@@ -84,13 +84,13 @@ def _positions(neighbours: _Neighbours, layer: Layer) -> Tuple[int, ...]:
 
 
 def _shortcuts(neighbours: _Neighbours, layer: Layer) -> Tuple[int, ...]:
-    """The inputs of a sum but the first that comes straight from a convolution: into that one the sum is fused."""
+    """The inputs of a sum but the first straight from an int8 convolution: into that one the sum is fused."""
 
     def from_convolution(name: str) -> bool:
         maker = neighbours.makers.get(name)
         while maker is not None and maker.type in FOLDED:
             maker = neighbours.makers.get(maker.inputs[0])
-        return maker is not None and maker.type in KERNELS
+        return maker is not None and maker.type in KERNELS and neighbours.words.get(maker.name) == "int8"
 
     fused = next((k for k, name in enumerate(layer.inputs) if from_convolution(name)), None)
     return tuple(k for k in range(len(layer.inputs)) if k != fused) if fused is not None else ()

@@ -75,9 +75,9 @@ def test_patterns_that_match_nothing_or_twice_are_refused(spec, words):
 
 
 def test_the_residual_sum_reads_its_shortcut_quantized_but_not_the_convolution_it_is_fused_into():
-    assert quantized_tensors(GRAPH, dict.fromkeys(NAMES, "int8")) == ("x", "relu")
-    plain = quantized_tensors(GRAPH, {"add": "int8"})
-    assert plain == ("relu",)
+    words = dict.fromkeys(NAMES, "int8")
+    assert quantized_tensors(GRAPH, words) == ("x", "relu")
+    assert "add" in quantized_reads(GRAPH, words) and "add" not in quantized_reads(GRAPH, {**words, "conv": "fp16"})
 
 
 @pytest.mark.parametrize("folded, sums", [("batch_norm", True), ("scale", True), ("activation", False)])
@@ -137,6 +137,36 @@ def test_fp16_tensors_are_half_but_inputs_and_outputs_stay_as_they_were():
     network = definition.network
     assert dtype_name(network.get_input(0).dtype) == dtype_name(network.get_output(0).dtype) == "float32"
     assert network.get_output(0).name == "prob"
+
+
+@pytest.mark.parametrize(
+    "words, default", [({"prob": "fp32"}, "fp16"), ({"prob": "fp32"}, "int8"), ({"fc": "fp16"}, "fp32"), ({}, "fp16")]
+)
+def test_a_half_output_that_another_layer_reads_is_cast_once(words, default):
+    graph = graph_of(RESIDUAL, {"x": (1, 3, 7, 9)}, ["prob", "fc"])
+    layers = {**dict.fromkeys(NAMES, default), **words}
+    definition = define(graph, ARRAYS, TENSORRT, plan_precision(graph, layers, default, RANGES, TENSORRT))
+    outputs = [definition.network.get_output(index) for index in range(2)]
+    assert [(each.name, dtype_name(each.dtype)) for each in outputs] == [("prob", "float32"), ("fc", "float32")]
+    names = [definition.network.get_layer(index).name for index in range(definition.network.num_layers)]
+    assert names.count("fc/float32") == 1
+    found = Interpreter(definition.network, TENSORRT.module).run(FEEDS, ["fc", "prob"])
+    wanted = run_fp32()
+    for name in ("fc", "prob"):
+        assert np.abs(found[name] - wanted[name]).max() <= 5e-2 * np.abs(wanted[name]).max()
+    assert build_plan(definition, PlanOptions(), Progress()) is not None
+
+
+@pytest.mark.parametrize("word", ["fp16", "int8"])
+@pytest.mark.parametrize("index", [4999, 69999])
+def test_an_index_made_a_float_is_no_half(word, index):
+    best = ("argmax", {"name": "best", "axis": 1, "keep_dims": False})
+    graph = graph_of([best, ("cast", {"name": "number", "dtype": "float32"})], {"x": (1, 70_000)}, ["number"])
+    precision = plan_precision(graph, {"best": word, "number": word}, word, {}, TENSORRT)
+    definition = define(graph, {}, TENSORRT, precision)
+    scores = np.zeros((1, 70_000), np.float32)
+    scores[0, index] = 1
+    assert Interpreter(definition.network, TENSORRT.module).run({"x": scores}, ["number"])["number"] == index
 
 
 def test_int8_layers_quantize_kernels_by_output_channel():
