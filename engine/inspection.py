@@ -90,12 +90,6 @@ def engine_layers(document: Mapping[str, Any]) -> List[EngineLayer]:
     return [EngineLayer(row) if isinstance(row, str) else _layer(row) for row in document["Layers"]]
 
 
-def io_names(document: Mapping[str, Any]) -> List[str]:
-    """The engine's inputs and outputs: names in `Bindings` up to TensorRT 10, objects in `I/O Tensors` from 11 on."""
-    rows = document.get("Bindings") or document.get("I/O Tensors") or []
-    return [row if isinstance(row, str) else row["Name"] for row in rows]
-
-
 def _layer(row: Mapping[str, Any]) -> EngineLayer:
     inputs, outputs = (tuple(_tensor(tensor) for tensor in row.get(key, ())) for key in ("Inputs", "Outputs"))
     tactic = row.get("TacticName") or row.get("TacticValue") or ""

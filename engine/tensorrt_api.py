@@ -15,8 +15,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 from engine.cuda_driver import gpu_count
 from spec.errors import UsageError
 
-BACKENDS = ("auto", "tensorrt", "tensorrt_rtx")
-
 _NO_GPU_NOISE = re.compile(r"cudaError (35|100)\b|CUDA initialization failure|Unable to determine GPU memory usage")
 """Without a driver (35) or a device (100) TensorRT repeats this after every message; it says nothing of the network."""
 

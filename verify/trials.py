@@ -80,7 +80,7 @@ class Trials:
         """The largest error of any judged tensor in any case."""
         try:
             results = self.results(self.define(kept))
-            return max(largest_error(found, case.expected, self._measure) for found, case in zip(results, self.cases))
+            return max(largest_error(next(results), case.expected, self._measure) for case in self.cases)
         except TensorRTError as refusal:  # weights beyond the range of half, or no kernel for this mixture
             self._refused(str(refusal))
             return math.inf
