@@ -81,13 +81,9 @@ def save(tensorrt: TensorRT, config: Any, path: Path) -> None:
     if cache is None:
         return
     written = _content(path)
-    if written and written != _given.get(config):
-        _merge(tensorrt, config, cache, written, path)
-    write_whole(path, bytes(memoryview(cache.serialize())))
-
-
-def _merge(tensorrt: TensorRT, config: Any, cache: Any, written: bytes, path: Path) -> None:
-    before = config.create_timing_cache(written)
-    if before is None or not cache.combine(before, False):
+    foreign = bool(written) and written != _given.get(config)
+    before = config.create_timing_cache(written) if foreign else None
+    if foreign and (before is None or not cache.combine(before, False)):
         words = f"what it held could not be merged, so it holds what this build knows: {tensorrt.log.take()}"
         _log.warning("--timing-cache %s: replaced, for %s", path, words)
+    write_whole(path, bytes(memoryview(cache.serialize())))
