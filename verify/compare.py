@@ -125,12 +125,12 @@ class Comparison(NamedTuple):
 
     @property
     def needed(self) -> float:
-        """The smallest rtol with which every row would pass, infinite where none would."""
+        """The smallest rtol with which every row would pass that is judged by it, infinite where none would."""
         found = [getattr(row, kind) for row in self.rows for kind in row.judged]
         nothing = not self.passed and not self.failed
         if nothing or None in found or any(row.problem for row in self.rows):
             return math.inf
-        return max(each.needed for each in found)
+        return max(each.needed for each in found if not each.rounding)
 
     @property
     def first_bad(self) -> Optional[LayerRow]:

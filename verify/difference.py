@@ -41,6 +41,7 @@ class Difference(NamedTuple):
         differing: of whole numbers, how many are not equal; None for floating-point ones.
         choice: of indices that differ, by how much of max|score| the scores that they choose between must be off to
             explain that; infinite where these are not known. See verify/choices.py.
+        rounding: where it passed as rounding alone, what float32 loses there, of max|r|; see verify/rounding.py.
     """
 
     max_abs: float
@@ -54,6 +55,7 @@ class Difference(NamedTuple):
     passed: bool
     differing: Optional[int] = None
     choice: float = math.inf
+    rounding: float = 0.0
 
     @property
     def error(self) -> float:

@@ -6,7 +6,8 @@ inputs -> interpreter, all layers ─────────────┴─>
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from functools import partial
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from verify.choices import choice_notes, with_choice
 from verify.compare import Comparison, Difference, LayerRow, Tolerance, difference
 from verify.diagnose import diagnose
 from verify.hypotheses import Case, Readings
+from verify.rounding import rounding_notes, with_rounding
 from verify.unseen import louder_layers, quiet_layers, reads_zeros, unseen
 
 DIAGNOSED = 3
@@ -95,11 +97,20 @@ def verify(
             found[0] = found[0]._replace(diagnosis=diagnose(case, tensorrt, tolerance))
             diagnosed += 1
         rows += found
+    rows = with_rounding(rows, ours, activations.arrays, partial(_exact, definition, activations.inputs))
     candidate = f"the network definition of {tensorrt.title}, run on the CPU in float32"
     sources = (candidate, activations.title, activations.input_title)
     hidden = unseen(graph, quiet, activations.tensors, None if loud is None else loud.tensors)
-    comparison = Comparison(graph.name, *sources, tolerance, tuple(rows), (*choice_notes(rows), *hidden))
+    notes = (*choice_notes(rows), *rounding_notes(rows), *hidden)
+    comparison = Comparison(graph.name, *sources, tolerance, tuple(rows), notes)
     return Verification(comparison, worst_arrays(comparison, ours, activations))
+
+
+def _exact(
+    definition: Definition, inputs: Mapping[str, np.ndarray], names: Sequence[str]
+) -> Mapping[str, np.ndarray]:
+    """Tensors of the definition in float64."""
+    return Interpreter(definition.network, definition.tensorrt.module, np.float64).run(inputs, names)
 
 
 def quiet_of(graph: Graph, activations: Activations) -> Dict[str, Tuple[str, ...]]:
