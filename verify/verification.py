@@ -101,7 +101,7 @@ def verify(
     candidate = f"the network definition of {tensorrt.title}, run on the CPU in float32"
     sources = (candidate, activations.title, activations.input_title)
     hidden = unseen(graph, quiet, activations.tensors, None if loud is None else loud.tensors)
-    notes = (*choice_notes(rows), *rounding_notes(rows), *hidden)
+    notes = (*_inner_outputs(graph, activations), *choice_notes(rows), *rounding_notes(rows), *hidden)
     comparison = Comparison(graph.name, *sources, tolerance, tuple(rows), notes)
     return Verification(comparison, worst_arrays(comparison, ours, activations))
 
@@ -111,6 +111,15 @@ def _exact(
 ) -> Mapping[str, np.ndarray]:
     """Tensors of the definition in float64."""
     return Interpreter(definition.network, definition.tensorrt.module, np.float64).run(inputs, names)
+
+
+def _inner_outputs(graph: Graph, activations: Activations) -> Iterator[str]:
+    """A sentence on outputs that are a part of the reference's layer of that name: its activation may be missing."""
+    for name in graph.outputs:
+        theirs = activations.names.get(name, "")
+        if theirs.startswith(f"{name}:"):
+            words = "is a layer missing, such as an activation?"
+            yield f"output '{name}' is compared with the reference's '{theirs}', from which its own goes on: {words}"
 
 
 def quiet_of(graph: Graph, activations: Activations) -> Dict[str, Tuple[str, ...]]:
