@@ -45,6 +45,15 @@ def test_layers_that_saw_no_value_above_6(image, first, said):
     assert said in note
 
 
+def test_a_louder_input_that_a_clamp_holds_down_is_no_advice():
+    """Behind a first relu6 no input is above 6, however loud."""
+    graph, usual, loud = two_relus(), filled(image=6, first=5), filled(image=192, first=6)
+    notes = list(unseen(graph, quiet_layers(graph, usual), usual, loud))
+    [left] = [note for note in notes if "not told apart" in note]
+    assert "in 1 of 2 layers neither this input nor one 32 times as loud reaches a value above 6 (second)" in left
+    assert "--input" not in left
+
+
 def test_where_all_saw_values_above_6_nothing_is_said():
     graph, arrays = two_relus(), filled(image=7, first=7)
     assert list(unseen(graph, quiet_layers(graph, arrays), arrays)) == []

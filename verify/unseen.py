@@ -90,9 +90,12 @@ def unseen(graph: Graph, quiet: Lacking, usual: Arrays, loud: Optional[Arrays] =
     better = quiet_layers(graph, loud) if loud is not None else {}
     still = {**quiet, **{name: better.get(name, ()) for name in told}}
     floats = any(spec.dtype != "uint8" for spec in graph.inputs.values())
-    cure = "; an --input of larger numbers would" if floats else ""
+    cure = "; an --input of larger numbers would" if floats and loud is None else ""
     clamp = _shown_clamp(graph, usual, {} if loud is None else dict.fromkeys(told, loud))
-    yield from _alike(graph, quiet, still, clamp, cure)
+    tried = "this input reaches no value"
+    if loud is not None:
+        tried = f"neither this input nor one {LOUDER} times as loud reaches a value"
+    yield from _alike(graph, quiet, still, clamp, tried, cure)
     yield from _clipped(graph, quiet, still, cure)
     silent = [name for name, lacking in still.items() if ZEROS in lacking]
     if silent:
@@ -101,7 +104,7 @@ def unseen(graph: Graph, quiet: Lacking, usual: Arrays, loud: Optional[Arrays] =
         yield f"{_listed(silent)} {verb} only zeros on this input{louder}: that proves no kernel; another --input may"
 
 
-def _alike(graph: Graph, quiet: Lacking, still: Lacking, clamp: str, cure: str) -> Iterator[str]:
+def _alike(graph: Graph, quiet: Lacking, still: Lacking, clamp: str, tried: str, cure: str) -> Iterator[str]:
     """relu and relu6: told apart by values above 6."""
     names, wanted = _activations(graph, ALIKE), "a value above 6"
     before, left = ([name for name in names if wanted in facts.get(name, ())] for facts in (quiet, still))
@@ -109,7 +112,7 @@ def _alike(graph: Graph, quiet: Lacking, still: Lacking, clamp: str, cure: str) 
         loud = f"in {len(before) - len(left)} of {len(names)} layers"
         yield f"relu and relu6 are told apart {loud} by an input {LOUDER} times as loud{clamp}"
     if left:
-        where = f"in {len(left)} of {len(names)} layers this input reaches no value above 6"
+        where = f"in {len(left)} of {len(names)} layers {tried} above 6"
         yield f"relu and relu6 not told apart: {where} ({_listed(left)}){cure}"
 
 

@@ -114,7 +114,7 @@ def _exact(
 
 
 def _inner_outputs(graph: Graph, activations: Activations) -> Iterator[str]:
-    """A sentence on outputs that are a part of the reference's layer of that name: its activation may be missing."""
+    """A sentence on outputs that are the first half of the reference's layer: an activation may be missing."""
     for name in graph.outputs:
         theirs = activations.names.get(name, "")
         if theirs.startswith(f"{name}:"):
