@@ -9,7 +9,8 @@ import argparse
 import shlex
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from commands import build_arguments, verification
 from commands.configs import shown
@@ -21,10 +22,15 @@ from spec.wording import counted
 
 
 class Reference(NamedTuple):
-    """What will be recorded: a verify.verification.Activations, or why there is none."""
+    """What will be recorded: a verify.verification.Activations, or why there is none.
+
+    Attributes:
+        rounding: by layer, what float32 may lose there beyond the tolerance, of max|r|: see verify/rounding.py.
+    """
 
     activations: Optional[Any]
     without: str
+    rounding: Mapping[str, float] = MappingProxyType({})
 
 
 class Stored(NamedTuple):
@@ -55,6 +61,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Writes the bundle; returns the exit code."""
     from deploy import bundle
 
+    if options.no_verify:
+        verification.refuse_unused(options, "--no-verify")
     model, graph = read_config(options, console)
     output = options.output or Path("out") / model.name / f"{model.name}-bundle"
     bundle.check_target(output)
@@ -95,14 +103,14 @@ def _reference(options: argparse.Namespace, console: Console, prepared: Prepared
         activations, loud = verification.activations_and_louder(options, console, prepared)
     except MissingFramework as missing:
         return Reference(None, str(missing))
-    _compare(console, prepared, activations, loud)
-    return Reference(activations, "")
+    return Reference(activations, "", _compare(console, prepared, activations, loud))
 
 
-def _compare(console: Console, prepared: Prepared, activations: Any, loud: Any) -> None:
-    """Raises VerificationError where the network is not the source framework's: no device needs that."""
+def _compare(console: Console, prepared: Prepared, activations: Any, loud: Any) -> Dict[str, float]:
+    """`Reference.rounding`; VerificationError where the network is not the source framework's: no device needs that."""
     from verify.compare import Tolerance
     from verify.report import verdict_lines
+    from verify.rounding import allowed_rounding
     from verify.verification import verify
     from weights.readings import readings_of
 
@@ -112,6 +120,10 @@ def _compare(console: Console, prepared: Prepared, activations: Any, loud: Any) 
         if not comparison.passed:
             raise VerificationError(list(verdict_lines(comparison)))
         found.append(f"{len(comparison.rows)} layers, isolated and accumulated, needed rtol {comparison.needed:.1g}")
+        rounding = allowed_rounding(comparison.rows)
+        if rounding:
+            found.append(f"{counted(len(rounding), 'tensor')} further off by rounding alone")
+    return rounding
 
 
 def _stored(options: argparse.Namespace, console: Console, prepared: Prepared, reference: Reference) -> Stored:
@@ -175,7 +187,8 @@ def _files(prepared: Prepared, stored: Stored, reference: Reference) -> Dict[str
     if uses_ranges:
         files[bundle_manifest.RANGES] = prepared.model.ranges_path.read_bytes()
     if reference.activations is not None:
-        files[bundle_manifest.SAMPLES] = _samples(prepared, stored, reference.activations, files)
+        rounding = {**reference.rounding, **stored.rounding}
+        files[bundle_manifest.SAMPLES] = _samples(prepared, rounding, reference.activations, files)
     return files
 
 
@@ -196,16 +209,16 @@ def _check_round_trip(text: str, graph: Any) -> None:
         raise ConfigError(f"{graph.name}: written out layer by layer it is another network; please report this config")
 
 
-def _samples(prepared: Prepared, stored: Stored, activations: Any, files: Dict[str, bytes]) -> bytes:
+def _samples(
+    prepared: Prepared, rounding: Mapping[str, float], activations: Any, files: Dict[str, bytes]
+) -> bytes:
     """samples.safetensors, as many elements of each layer as the size of a bundle allows."""
     from deploy import bundle
     from deploy.bundle_manifest import WEIGHTS
     from deploy.bundle_samples import COUNTS, Recording, record_layer, thinned, to_file
 
     arrays, names = activations.arrays, activations.names
-    layers = tuple(
-        record_layer(name, names.get(name, ""), arrays[name], stored.rounding.get(name, 0.0)) for name in arrays
-    )
+    layers = tuple(record_layer(name, names.get(name, ""), arrays[name], rounding.get(name, 0.0)) for name in arrays)
     outputs = {name: arrays[name] for name in prepared.graph.outputs}
     recording = Recording(activations.title, activations.input_title, layers, activations.inputs, outputs)
     left = bundle.MOST * len(files[WEIGHTS]) - bundle.MANIFEST_BYTES - sum(map(len, files.values()))

@@ -43,7 +43,8 @@ class LayerSamples(NamedTuple):
     Attributes:
         name: our tensor.
         reference: the source framework's own name for it.
-        rounding: the error that float16 weights make there, max|c - r| / max|r|; 0 with float32 weights.
+        rounding: what is allowed there beyond the tolerance, of max|r|: the error that float16 weights make, or with
+            float32 weights what verify/rounding.py found, mostly 0.
         elements: flat, at `positions(size, count)`.
     """
 

@@ -39,8 +39,8 @@ def layer_rows(recording: Recording, arrays: Iterable[Tuple[str, np.ndarray]], r
         arrays: (name, tensor) in any order; each is compared as it comes and need not be kept.
 
     A layer passes if |c - r| <= rtol max|r| at every recorded element, and over all its elements max|c| and mean differ
-    by no more, and ||c|| by no more than rtol ||r||. Where the bundle's weights are float16, the error that they make
-    in this layer, measured when the bundle was written, is added to rtol. Whole numbers are equal or wrong.
+    by no more, and ||c|| by no more than rtol ||r||. What float16 weights change in this layer, or float32 loses on the
+    way there, measured when the bundle was written, is added to rtol. Whole numbers are equal or wrong.
     """
     recorded = {layer.name: layer for layer in recording.layers}
     rows = {

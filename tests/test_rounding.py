@@ -14,7 +14,7 @@ from tests.small_models import graph_of
 from verify.compare import LayerRow
 from verify.difference import Tolerance, difference
 from verify.report import verdict_lines
-from verify.rounding import ROUNDINGS, rounding_notes, with_rounding
+from verify.rounding import ROUNDINGS, allowed_rounding, rounding_notes, with_rounding
 from verify.verification import Activations, Verification, verify
 
 CHANNELS = 16
@@ -67,6 +67,8 @@ def test_what_float32_loses_on_the_way_is_no_mistake():
     assert rows["conv"].rounding == 0 and rows["relu"].error > 1e-5 and 1e-6 < rows["relu"].rounding < 1e-4
     [said] = [line for line in verdict_lines(comparison) if line.startswith("rounding: ")]
     assert "2 of 3 tensors are further off than that" in said and "each layer passes by itself" in said
+    allowed = allowed_rounding(comparison.rows)
+    assert allowed == {name: pytest.approx(ROUNDINGS * rows[name].rounding) for name in ("bn", "relu")}
 
 
 def test_more_than_float32_loses_is_one():

@@ -8,7 +8,7 @@ A deep network with batch norm loses 1e-5 of max|r| and more: PyTorch's own floa
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, List, Mapping, Sequence
+from typing import Callable, Dict, Iterator, List, Mapping, Sequence
 
 import numpy as np
 
@@ -47,6 +47,12 @@ def _judged(row: LayerRow, ours: np.ndarray, reference: np.ndarray, exact: np.nd
     if row.accumulated is None or not distance <= ROUNDINGS * lost:
         return row
     return row._replace(accumulated=row.accumulated._replace(passed=True, rounding=lost / row.accumulated.magnitude))
+
+
+def allowed_rounding(rows: Sequence[LayerRow]) -> Dict[str, float]:
+    """What another program may be off by beyond the tolerance, of max|r|, where rounding alone was: by tensor name."""
+    found = {row.layer: row.accumulated.rounding for row in rows if row.accumulated is not None}
+    return {name: ROUNDINGS * rounding for name, rounding in found.items() if rounding}
 
 
 def rounding_notes(rows: Sequence[LayerRow]) -> Iterator[str]:
