@@ -14,6 +14,7 @@ from commands import build_arguments, engines, verification
 from commands.argument_types import from_zero, whole
 from commands.bench_subject import Subject, built, from_plan
 from commands.console import Console
+from commands.output_files import check_files
 from commands.stages import add_changes
 from spec.errors import UsageError
 
@@ -108,7 +109,6 @@ def _check(options: argparse.Namespace) -> None:
 
     So is what a plan that is there would ignore; `--set` changes the config that says what it is fed with.
     """
-    from engine.atomic_file import check_file
     from engine.tensorrt_api import gpu_count
 
     if not gpu_count():
@@ -122,8 +122,8 @@ def _check(options: argparse.Namespace) -> None:
         if given:
             raise UsageError(f"--{given[0]}: the plan is built already, and no checkpoint is read")
     build_arguments.refuse_stripped(options)
-    for path in filter(None, (options.json, options.export_profile, options.export_layers)):
-        check_file(path)
+    exports = {"--export-profile": options.export_profile, "--export-layers": options.export_layers}
+    check_files({"--json": options.json, **exports})
 
 
 def _inputs(options: argparse.Namespace, subject: Subject, runner: Any) -> Tuple[Dict[str, Any], str]:
@@ -135,7 +135,7 @@ def _inputs(options: argparse.Namespace, subject: Subject, runner: Any) -> Tuple
     if subject.graph is None and options.input is not None:
         raise UsageError(f"--input {options.input}: the plan's config is not here to say what it is fed with")
     batch = options.batch or runner.inputs[0].optimum[0]
-    _check_batch(batch, runner.inputs[0])
+    subject.check_batch(batch, runner.inputs[0])
     if subject.graph is None:
         rng = np.random.default_rng(0)
         arrays = {tensor.name: rng.integers(0, 128, tensor.optimum).astype(tensor.dtype) for tensor in runner.inputs}
@@ -143,13 +143,6 @@ def _inputs(options: argparse.Namespace, subject: Subject, runner: Any) -> Tuple
     else:
         arrays, title = make_inputs(subject.graph, options.input or "random:0")
     return {name: array[np.arange(batch) % len(array)] for name, array in arrays.items()}, title
-
-
-def _check_batch(batch: int, tensor: Any) -> None:
-    fixed = tensor.shape[0] != -1
-    if batch > tensor.most[0] or fixed and batch != tensor.shape[0]:
-        takes = f"batch {tensor.shape[0]} only" if fixed else f"up to {tensor.most[0]}"
-        raise UsageError(f"--batch {batch}: the plan takes {takes}; with --config a plan is built for the batch given")
 
 
 def _latency_options(options: argparse.Namespace) -> Any:

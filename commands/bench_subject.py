@@ -10,6 +10,7 @@ from commands import build_arguments
 from commands.configs import load_graph, shown
 from commands.console import Console
 from commands.stages import in_precision, prepare, read_config
+from spec.errors import UsageError
 
 
 class Subject(NamedTuple):
@@ -21,6 +22,7 @@ class Subject(NamedTuple):
         precision: as a config writes it; None if unknown.
         title: where the plan is from.
         dla_core: the DLA that the plan was built for, if it was.
+        least_batch: of a plan with a dynamic batch, whose engine says only what it is at most.
     """
 
     tensorrt: Any  # engine.tensorrt_api.TensorRT
@@ -29,6 +31,7 @@ class Subject(NamedTuple):
     precision: Any
     title: str
     dla_core: Optional[int] = None
+    least_batch: int = 1
 
     @property
     def layer_names(self) -> List[str]:
@@ -39,6 +42,16 @@ class Subject(NamedTuple):
         """Whether TF32 was allowed, which only a default can ask for; None if unknown."""
         default = self.precision.get("default") if isinstance(self.precision, dict) else self.precision
         return None if self.precision is None else default == "tf32"
+
+    def check_batch(self, batch: int, tensor: Any) -> None:
+        """Raises UsageError for a batch that the plan's input, an engine.buffers.IOTensor, does not take."""
+        fixed, most = tensor.shape[0] != -1, tensor.most[0]
+        if fixed and batch != most:
+            cure = "with --config a plan is built for the batch given"
+            raise UsageError(f"--batch {batch}: the plan takes batch {most} only; {cure}")
+        if not self.least_batch <= batch <= most:
+            cure = "with --config and another dynamic batch (--set batch=...) one is built that takes it"
+            raise UsageError(f"--batch {batch}: the plan takes {self.least_batch} to {most}; {cure}")
 
     def conditions(self) -> List[str]:
         """In words."""
@@ -62,6 +75,7 @@ def built(options: argparse.Namespace, console: Console) -> Subject:
     from engine.plan import build_plan
 
     _, as_written = load_graph(options.config, options.set)
+    _check_batch(options.batch, as_written)
     options.set = [*options.set, *_batch_overrides(as_written, options.batch)]
     model, graph = read_config(options, console)
     prepared = prepare(options, console, model, graph)
@@ -74,6 +88,15 @@ def built(options: argparse.Namespace, console: Console) -> Subject:
         found.append(f"{memoryview(plan).nbytes / 1e6:,.1f} MB")
     precision = model.precision.as_written()
     return Subject(prepared.definition.tensorrt, plan, as_written, precision, str(model.path), plan_options.dla_core)
+
+
+def _check_batch(batch: Optional[int], graph: Any) -> None:
+    """Raises UsageError for a batch outside the range of a dynamic one."""
+    takes = graph.batch
+    if batch is None or takes is None or takes.min <= batch <= takes.max:
+        return
+    wider = f"--set 'batch={{min: {min(batch, takes.min)}, opt: {takes.opt}, max: {max(batch, takes.max)}}}'"
+    raise UsageError(f"--batch {batch}: the config's batch is {takes.min} to {takes.max}; widen it with {wider}")
 
 
 def _batch_overrides(graph: Any, batch: Optional[int]) -> Sequence[str]:
@@ -95,7 +118,15 @@ def from_plan(options: argparse.Namespace, console: Console, facts: Any) -> Subj
     plan = options.plan.read_bytes()
     graph, where = _graph_of(manifest, options.set)
     console.line("plan", f"{shown(options.plan)}: {len(plan) / 1e6:,.1f} MB; {where}")
-    return Subject(tensorrt, plan, graph, manifest.get("precision"), str(options.plan), dla_core_of(manifest))
+    dla_core, least = dla_core_of(manifest), _least_batch(manifest)
+    return Subject(tensorrt, plan, graph, manifest.get("precision"), str(options.plan), dla_core, least)
+
+
+def _least_batch(manifest: Dict[str, Any]) -> int:
+    """1 where the batch is not dynamic, or the manifest, which may be older, does not say."""
+    batch = manifest.get("batch")
+    least = batch.get("min") if isinstance(batch, dict) else None
+    return least if isinstance(least, int) else 1
 
 
 def _graph_of(manifest: Dict[str, Any], overrides: Sequence[str]) -> Tuple[Optional[Any], str]:

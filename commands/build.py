@@ -37,6 +37,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     if is_bundle(Path(options.config)):
         return device_build.run(options, console)
+    _check_comparison(options)
     model, graph = read_config(options, console)
     output = options.output or Path("out") / model.name
     atomic_file.check_writable(output)
@@ -61,6 +62,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.json:
         atomic_file.write_whole(options.json, atomic_file.json_bytes({**summary, "verification": proof.as_json()}))
     return 0 if proof.passed else 1
+
+
+def _check_comparison(options: argparse.Namespace) -> None:
+    """A dry run takes the words of the run that it tries out, but for the report that nobody would find."""
+    if options.no_verify:
+        verification.refuse_unused(options, "--no-verify")
+    if options.dry_run:
+        verification.refuse_unused(options, "--dry-run", ["report"])
 
 
 def _checked_options(options: argparse.Namespace, prepared: Prepared) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
+from commands.argument_types import whole
 from spec.errors import UsageError, did_you_mean
 
 WORDS = ("fp32", "tf32", "fp16", "int8")
@@ -49,16 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workspace", type=_bytes, metavar="MIB", help="scratch memory the build may use; --pools workspace:MIB")
     add("--pools", "--memPoolSize", type=_pools, default={}, metavar="NAME:MIB,...",
         help=f"memory by pool: {', '.join(POOLS)}")  # fmt: skip
-    add("--timing-cache", "--timingCacheFile", metavar="FILE", help="keep measurements; `auto`: per version and GPU")
+    add("--timing-cache", "--timingCacheFile", metavar="FILE",
+        help="keep measurements; `auto`: per version and GPU (not TensorRT-RTX, which makes none)")  # fmt: skip
     add("--builder-optimization-level", "--builderOptimizationLevel", type=int, metavar="N", dest="optimization_level",
         help="0 to 5: how long to search (TensorRT 8.6 and newer)")  # fmt: skip
     add("--avg-timing", "--avgTiming", type=int, metavar="N", dest="average_timing",
         help="time each kernel N times and choose by the average (default: 8, as trtexec)")  # fmt: skip
     add("--tactic-sources", "--tacticSources", metavar="+NAME,-NAME", help="libraries the build may take kernels from")
     add("--sparsity", action="store_true", help="2:4 sparse kernels where the weights are sparse")
-    add("--dla-core", "--useDLACore", type=int, metavar="N", help="run what can on this DLA")
-    add("--gpu-fallback", "--allowGPUFallback", action="store_true", help="layers a DLA cannot run go to the GPU")
-    add("--hardware-compatibility", "--hardwareCompatibilityLevel", metavar="LEVEL", help="ampere_plus, ...")
+    add("--dla-core", "--useDLACore", type=whole(0), metavar="N", help="run what can on this DLA")
+    add("--gpu-fallback", "--allowGPUFallback", action="store_true",
+        help="with --dla-core: layers a DLA cannot run go to the GPU")  # fmt: skip
+    add("--hardware-compatibility", "--hardwareCompatibilityLevel", metavar="LEVEL",
+        help="ampere_plus, ... (TensorRT 8.6 and newer; TensorRT-RTX has --target)")  # fmt: skip
     add("--version-compatible", "--versionCompatible", action="store_true", help="a plan that newer TensorRTs run")
     add("--profiling-verbosity", "--profilingVerbosity", metavar="LEVEL", dest="profiling",
         help="none, layer_names_only or detailed")  # fmt: skip
@@ -82,22 +86,32 @@ def plan_options(options: argparse.Namespace, tensorrt: Any) -> Any:
     """The PlanOptions that were asked for.
 
     Raises:
-        UsageError: a target that this machine cannot build for, with what its TensorRT lacks besides.
+        UsageError: a target that this machine cannot build for, with what its TensorRT lacks besides; or options that
+            do not go together.
     """
     from engine.build_options import PlanOptions
-    from engine.timing_cache import default_path
 
-    given = {field: getattr(options, field) for field in PlanOptions._fields if hasattr(options, field)}
-    cache = options.timing_cache
-    if cache == "auto":
-        cache = default_path(tensorrt, _gpu_name())
     if options.workspace and "workspace" in options.pools:
         raise UsageError("--workspace and --pools workspace say the same; keep one")
-    given.update(options.pools, timing_cache=Path(cache) if cache else None)
+    if options.gpu_fallback and options.dla_core is None:
+        raise UsageError("--gpu-fallback: every layer is the GPU's already; name a DLA with --dla-core or leave it out")
+    given = {field: getattr(options, field) for field in PlanOptions._fields if hasattr(options, field)}
+    given.update(options.pools, timing_cache=_timing_cache(options.timing_cache, tensorrt))
     capabilities = tuple(compute_capabilities(options))
     if capabilities == options.target:
         return PlanOptions(**given, targets=capabilities)
     return _for_jetson(options.target[0], PlanOptions(**given), options.precision, tensorrt)
+
+
+def _timing_cache(word: Optional[str], tensorrt: Any) -> Optional[Path]:
+    """The file of `--timing-cache`; for `auto` the GPU is asked for its name."""
+    from engine.build_options import require_option
+    from engine.timing_cache import default_path
+
+    if word != "auto":
+        return Path(word) if word else None
+    require_option(tensorrt, "timing_cache")  # else the user would first be sent for a GPU
+    return default_path(tensorrt, _gpu_name())
 
 
 def compute_capabilities(options: argparse.Namespace) -> List[str]:

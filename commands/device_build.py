@@ -113,6 +113,8 @@ def _check_options(options: argparse.Namespace) -> None:
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(f"{options.config}: is a bundle, which is built as it was made; leave out {names}")
+    if options.no_verify and options.rtol is not None:
+        raise UsageError("--rtol: nothing is compared with --no-verify; leave out one or the other")
 
 
 def _check_output(folder: Path, output: Path) -> None:

@@ -49,10 +49,13 @@ def _overrides(options: argparse.Namespace) -> List[str]:
 
 
 def _given(options: argparse.Namespace) -> Dict[str, Any]:
-    """The build options that differ from the default; Polygraphy keeps a timing cache itself, at a place of its own."""
-    from engine.build_options import PlanOptions
+    """The build options that differ from the default.
+
+    The build is Polygraphy's: a script could give it measurements, but not write them down afterwards.
+    """
+    from engine.build_options import given_options
     from engine.tensorrt_api import load
 
-    given = build_arguments.plan_options(options, load("auto"))._asdict()
-    defaults = PlanOptions()._asdict()
-    return {field: value for field, value in given.items() if value != defaults[field] and field != "timing_cache"}
+    if options.timing_cache:
+        raise UsageError("--timing-cache: the script keeps none; `polygraphy run` does, with --save-timing-cache FILE")
+    return given_options(build_arguments.plan_options(options, load("auto")))

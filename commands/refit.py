@@ -58,6 +58,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from engine import atomic_file
     from engine.tensorrt_api import require_gpu
 
+    if options.no_verify:
+        verification.refuse_unused(options, "--no-verify")
     model, graph = read_config(options, console)
     output = options.output or options.plan.parent
     atomic_file.check_writable(output)

@@ -18,6 +18,7 @@ from commands.console import Console
 from commands.defining import precision_of
 from commands.stages import Prepared, add_config_arguments, prepare, read_config
 from spec.errors import TransplantFailure, UsageError
+from spec.wording import counted
 
 HIGH = {"fp16": "fp32", "int8": "fp16"}
 """What kept layers compute in, by what the others do."""
@@ -51,9 +52,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.input and not options.reference or options.images and options.reference:
         raise UsageError("tune: --images goes with the fp32 network, --input with --reference; leave one out")
     model, graph = read_config(options, console)
-    choice = choice_of(graph, *_precisions(options, model))
+    precisions = _precisions(options, model)
     tuned.check_targets(options, model)
-    job = _Job(options, console, prepare(options, console, model, graph), choice)
+    prepared = prepare(options, console, model, graph)
+    choice = choice_of(graph, *precisions, spare_images=prepared.definition.tensorrt.has("fp16 flag"))
+    job = _Job(options, console, prepared, choice)
     if not job.built:
         without = argparse.Namespace(**{**vars(options), "precision": None})
         engines.refuse_build_options(without, "trials are run on the CPU here, and nothing is built")
@@ -103,7 +106,8 @@ def _cases(options: argparse.Namespace, console: Console, prepared: Prepared) ->
             interpreter = Interpreter(definition.network, definition.tensorrt.module)
             images = options.images or IMAGES
             cases = [Case(inputs, interpreter.run(inputs, judged)) for inputs in batches_of(graph, images)]
-            found.append(f"{len(judged)} tensors of the fp32 network on {len(cases)} inputs of {images}")
+            tensors, inputs = counted(len(judged), "tensor"), counted(len(cases), "input")
+            found.append(f"{tensors} of the fp32 network on {inputs} of {images}")
     check_cases(cases)
     return cases
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Dict, List, Mapping
 
 from commands.configs import shown
 from commands.console import Console
+from commands.output_files import check_files
 from spec.errors import UsageError, VerificationError
 from spec.wording import counted
 
@@ -90,8 +92,8 @@ class Report:
 
         options, path = self._options, self._model.path.resolve()
         if options.write:
-            precision = self._choice.result(search.best.kept).as_written()
-            write_whole(path, edited(path, precision))
+            values = values_of(options, self._model, self._choice.result(search.best.kept))
+            write_whole(path, edited(path, values))
         elif options.output:
             write_whole(options.output, f"# {options.command}\n{self._row(search.best)}\n".encode())
         asked = bool(options.write or options.output)
@@ -112,21 +114,29 @@ class Report:
 
 def check_targets(options: argparse.Namespace, model: Any) -> None:
     """Whether the result can be written, before the work; raises UsageError or ConfigError."""
-    from engine.atomic_file import check_file
-
-    for path in (options.output, options.json, model.path.resolve() if options.write else None):
-        if path is not None:
-            check_file(path)
+    config = model.path.resolve() if options.write else None
+    check_files({"--output": options.output, "--json": options.json, "--write": config})
     if options.write:
-        edited(model.path, "fp16")
+        edited(model.path, values_of(options, model, model.precision))
 
 
-def edited(path: Path, precision: Any) -> bytes:
-    """The config's bytes with another `precision`."""
+def values_of(options: argparse.Namespace, model: Any, precision: Any) -> Dict[str, Any]:
+    """What `--write` puts into the config: the PrecisionSpec, and the ranges of int8 where `--set` alone names them."""
+    values: Dict[str, Any] = {"precision": precision.as_written()}
+    overridden = any(word.partition("=")[0].strip() == "ranges" for word in options.set)
+    if overridden and model.ranges_path is not None and "int8" in precision.words:
+        values["ranges"] = os.path.relpath(model.ranges_path.resolve(), model.path.resolve().parent)
+    return values
+
+
+def edited(path: Path, values: Mapping[str, Any]) -> bytes:
+    """The config's bytes with other values at these keys."""
     from spec.yaml_edit import with_value
 
     try:
         text = path.read_bytes().decode()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
-    return with_value(path, text, "precision", precision).encode()
+    for key, value in values.items():
+        text = with_value(path, text, key, value)
+    return text.encode()

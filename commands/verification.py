@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from commands.argument_types import from_zero
 from commands.configs import shown
@@ -37,6 +37,20 @@ def add_reference_argument(parser: argparse.ArgumentParser) -> None:
     words = "source: the source framework; interpreter: our own definition in float64, which proves the engine alone"
     choices = ("auto", "source", "interpreter")
     parser.add_argument("--reference-run", choices=choices, default="auto", help=f"{words} (default: what is there)")
+
+
+COMPARED: Dict[str, Any] = {
+    # option of a comparison: its value where it was not given
+    "input": None, "report": None, "atol": 0.0, "rtol": None,
+}  # fmt: skip
+
+
+def refuse_unused(options: argparse.Namespace, without: str, names: Iterable[str] = tuple(COMPARED)) -> None:
+    """Raises UsageError for options of a comparison beside one, `without`, that leaves it out."""
+    given = [name for name in names if getattr(options, name, COMPARED[name]) != COMPARED[name]]
+    if given:
+        words = ", ".join(f"--{name}" for name in given)
+        raise UsageError(f"{words}: nothing is compared with {without}; leave out one or the other")
 
 
 class Proof(NamedTuple):

@@ -1,6 +1,7 @@
 """What a build may be told, and how each TensorRT takes it: one row of SETTINGS an option.
 
-An option that the installed TensorRT lacks is refused in one sentence that names the version that has it.
+An option that the installed TensorRT lacks is refused in one sentence that names the version that has it; so is what
+it takes and drops: each value is read back, or its setter's own answer is.
 """
 
 from __future__ import annotations
@@ -106,8 +107,7 @@ def _average_timing(tensorrt: TensorRT, config: Any, count: int) -> None:
     if count < 1:
         raise UsageError(f"--avg-timing {count}: wanted 1 or more")
     config.avg_timing_iterations = count
-    if config.avg_timing_iterations != count:
-        raise UsageError(f"--avg-timing {count}: {tensorrt.title} refused it: {tensorrt.log.take()}")
+    _check_kept(tensorrt, f"--avg-timing {count}", config.avg_timing_iterations == count)
 
 
 def _tactic_sources(tensorrt: TensorRT, config: Any, changes: str) -> None:
@@ -121,8 +121,7 @@ def _tactic_sources(tensorrt: TensorRT, config: Any, changes: str) -> None:
             raise UsageError(f"--tactic-sources {change}: wanted +NAME or -NAME{hint}")
         bit = 1 << int(known[word])
         sources = sources | bit if sign == "+" else sources & ~bit
-    if not config.set_tactic_sources(sources):
-        raise UsageError(f"--tactic-sources {changes}: {tensorrt.title} refused it: {tensorrt.log.take()}")
+    _check_kept(tensorrt, f"--tactic-sources {changes}", config.set_tactic_sources(sources))
 
 
 def _dla_core(tensorrt: TensorRT, config: Any, core: int) -> None:
@@ -134,13 +133,15 @@ def _dla_core(tensorrt: TensorRT, config: Any, core: int) -> None:
 
 
 def _hardware_compatibility(tensorrt: TensorRT, config: Any, word: str) -> None:
-    config.hardware_compatibility_level = _member(
-        tensorrt, "HardwareCompatibilityLevel", word, "--hardware-compatibility"
-    )
+    level = _member(tensorrt, "HardwareCompatibilityLevel", word, "--hardware-compatibility")
+    config.hardware_compatibility_level = level
+    _check_kept(tensorrt, f"--hardware-compatibility {word}", config.hardware_compatibility_level == level)
 
 
 def _profiling(tensorrt: TensorRT, config: Any, word: str) -> None:
-    config.profiling_verbosity = _member(tensorrt, "ProfilingVerbosity", word, "--profiling-verbosity")
+    level = _member(tensorrt, "ProfilingVerbosity", word, "--profiling-verbosity")
+    config.profiling_verbosity = level
+    _check_kept(tensorrt, f"--profiling-verbosity {word}", config.profiling_verbosity == level)
 
 
 def _member(tensorrt: TensorRT, enumeration: str, word: str, option: str) -> Any:
@@ -152,15 +153,21 @@ def _member(tensorrt: TensorRT, enumeration: str, word: str, option: str) -> Any
     return members[word.lower()]
 
 
-def _version_compatible(tensorrt: TensorRT, config: Any, value: bool) -> None:
-    """TensorRT-RTX has the flag, but its packages lack the lean runtime that such a plan carries."""
-    if tensorrt.is_rtx:
-        raise UsageError(f"--version-compatible: {tensorrt.title} comes without the lean runtime such plans need")
-    config.set_flag(tensorrt.module.BuilderFlag.VERSION_COMPATIBLE)
+def _flag(word: str, option: str) -> Callable[[TensorRT, Any, bool], None]:
+    """Sets a member of BuilderFlag."""
+
+    def apply(tensorrt: TensorRT, config: Any, value: bool) -> None:
+        flag = getattr(tensorrt.module.BuilderFlag, word)
+        config.set_flag(flag)
+        _check_kept(tensorrt, option, config.get_flag(flag))
+
+    return apply
 
 
-def _flag(name: str) -> Callable[[TensorRT, Any, Any], None]:
-    return lambda tensorrt, config, value: config.set_flag(getattr(tensorrt.module.BuilderFlag, name))
+def _check_kept(tensorrt: TensorRT, option: str, kept: bool) -> None:
+    """Raises UsageError where TensorRT did not take what was set: its setters log, or say nothing at all."""
+    if not kept:
+        raise UsageError(f"{option}: {tensorrt.title} refused it: {tensorrt.log.take()}")
 
 
 SETTINGS: Dict[str, Setting] = {
@@ -171,19 +178,28 @@ SETTINGS: Dict[str, Setting] = {
     "optimization_level": Setting("--builder-optimization-level", "optimization level", _optimization_level),
     "average_timing": Setting("--avg-timing", "", _average_timing),
     "tactic_sources": Setting("--tactic-sources", "", _tactic_sources),
-    "sparsity": Setting("--sparsity", "", _flag("SPARSE_WEIGHTS")),
+    "sparsity": Setting("--sparsity", "", _flag("SPARSE_WEIGHTS", "--sparsity")),
     "dla_core": Setting("--dla-core", "", _dla_core),
-    "gpu_fallback": Setting("--gpu-fallback", "", _flag("GPU_FALLBACK")),
+    "gpu_fallback": Setting("--gpu-fallback", "", _flag("GPU_FALLBACK", "--gpu-fallback")),
     "hardware_compatibility": Setting(
         "--hardware-compatibility", "hardware compatibility level", _hardware_compatibility
     ),
-    "version_compatible": Setting("--version-compatible", "version compatibility", _version_compatible),
+    "version_compatible": Setting(
+        "--version-compatible", "version compatibility", _flag("VERSION_COMPATIBLE", "--version-compatible")
+    ),
     "profiling": Setting("--profiling-verbosity", "", _profiling),
-    "refit": Setting("--refit", "", _flag("REFIT")),
-    "strip_weights": Setting("--strip-weights", "plans without weights", _flag("STRIP_PLAN")),
+    "refit": Setting("--refit", "", _flag("REFIT", "--refit")),
+    "strip_weights": Setting("--strip-weights", "plans without weights", _flag("STRIP_PLAN", "--strip-weights")),
     "dla_sram": Setting("--pools dlaSRAM", "", _pool("DLA_MANAGED_SRAM", "--pools dlaSRAM")),
     "dla_local_dram": Setting("--pools dlaLocalDRAM", "", _pool("DLA_LOCAL_DRAM", "--pools dlaLocalDRAM")),
     "dla_global_dram": Setting("--pools dlaGlobalDRAM", "", _pool("DLA_GLOBAL_DRAM", "--pools dlaGlobalDRAM")),
+}
+
+NOT_IN_RTX: Dict[str, str] = {
+    # field of PlanOptions: why TensorRT-RTX, whose module has the attributes, has not the option
+    "timing_cache": "times no kernels while it builds, so there is nothing to keep; TensorRT 8.5 and newer does",
+    "hardware_compatibility": "ignores it, TensorRT 8.6 and newer has it; name the GPUs of the plan with --target",
+    "version_compatible": "comes without the lean runtime such plans need; TensorRT 8.6 and newer has it",
 }
 
 
@@ -205,12 +221,19 @@ def needed_capabilities(options: PlanOptions) -> List[Tuple[str, str]]:
     return [(setting.capability, setting.option) for setting in rows if setting.capability]
 
 
+def require_option(tensorrt: TensorRT, field: str) -> None:
+    """Raises UsageError where this TensorRT lacks what a field of PlanOptions asks for."""
+    setting = SETTINGS[field]
+    if tensorrt.is_rtx and field in NOT_IN_RTX:
+        raise UsageError(f"{setting.option}: {tensorrt.title} {NOT_IN_RTX[field]}")
+    if setting.capability:
+        tensorrt.require(setting.capability, setting.option)
+
+
 def apply_options(tensorrt: TensorRT, config: Any, options: PlanOptions) -> None:
     """Sets every option that was given; raises UsageError for one that this TensorRT lacks or refuses."""
     given = given_options(options)
     for field, setting in SETTINGS.items():
-        if field not in given:
-            continue
-        if setting.capability:
-            tensorrt.require(setting.capability, setting.option)
-        setting.apply(tensorrt, config, given[field])
+        if field in given:
+            require_option(tensorrt, field)
+            setting.apply(tensorrt, config, given[field])

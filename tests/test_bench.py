@@ -76,6 +76,13 @@ def test_options_that_make_no_sense_are_refused(words, says, capsys):
     assert ended.value.code == 2 and says in capsys.readouterr().err
 
 
+def test_two_reports_in_one_file_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.tensorrt_api.gpu_count", lambda: 1)
+    words = ["--json", str(tmp_path / "x.json"), "--export-profile", f"{tmp_path}/./x.json"]
+    with pytest.raises(UsageError, match="^--json and --export-profile: both write .*x.json; name another file"):
+        bench._check(parsed("--config", "model1", *words))
+
+
 @pytest.mark.parametrize("word", ["--sample", "--ledger"])
 def test_what_is_about_a_checkpoint_is_refused_beside_a_plan(word, monkeypatch):
     monkeypatch.setattr("engine.tensorrt_api.gpu_count", lambda: 1)
@@ -89,16 +96,20 @@ def image(first, most):
 
 @pytest.mark.parametrize("first, most, batch", [(-1, 8, 8), (-1, 8, 1), (4, 4, 4)])
 def test_a_batch_that_the_plan_takes(first, most, batch):
-    bench._check_batch(batch, image(first, most))
+    subject().check_batch(batch, image(first, most))
 
 
 @pytest.mark.parametrize(
     "first, most, batch, says",
-    [(-1, 8, 9, "--batch 9: the plan takes up to 8; "), (4, 4, 2, "--batch 2: the plan takes batch 4 only; ")],
+    [
+        (-1, 8, 9, "^--batch 9: the plan takes 2 to 8; with --config and another dynamic batch"),
+        (-1, 8, 1, "^--batch 1: the plan takes 2 to 8; "),
+        (4, 4, 2, "^--batch 2: the plan takes batch 4 only; with --config a plan is built for the batch given$"),
+    ],
 )
 def test_a_batch_that_it_does_not_take(first, most, batch, says):
     with pytest.raises(UsageError, match=says):
-        bench._check_batch(batch, image(first, most))
+        subject()._replace(least_batch=2).check_batch(batch, image(first, most))
 
 
 class Fed:
@@ -166,6 +177,27 @@ def test_a_config_is_built_for_the_batch_that_is_measured(options, capsys):
 def test_a_dynamic_batch_stays_as_it_is(options, capsys):
     found = built(options("--batch", "4", "--set", "batch={min: 1, opt: 2, max: 8}"), Console())
     assert found.graph.batch.max == 8 and "image float32 N x 2 x 7 x 9" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("batch, wider", [("1", "min: 1, opt: 4, max: 8"), ("9", "min: 2, opt: 4, max: 9")])
+def test_a_batch_beyond_the_dynamic_one_is_refused_before_the_build(options, monkeypatch, batch, wider):
+    monkeypatch.setattr("engine.plan.build_plan", lambda *arguments: pytest.fail("built"))
+    with pytest.raises(UsageError) as refused:
+        built(options("--batch", batch, "--set", "batch={min: 2, opt: 4, max: 8}"), Console())
+    said = f"--batch {batch}: the config's batch is 2 to 8; widen it with --set 'batch={{{wider}}}'"
+    assert str(refused.value) == said
+    monkeypatch.undo()
+    assert built(options("--batch", batch, "--set", f"batch={{{wider}}}"), Console()).plan  # the cure
+
+
+@pytest.mark.parametrize(
+    "manifest, least", [({"batch": {"min": 2}}, 2), ({"batch": None}, 1), ({}, 1), ({"batch": 3}, 1)]
+)
+def test_the_least_batch_of_a_plan_is_its_manifests(plan, manifest, least):
+    path = plan.with_name(f"{plan.name}.json")
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({**{key: each for key, each in written.items() if key != "batch"}, **manifest}))
+    assert from_plan(parsed("--plan", str(plan)), Console(), None).least_batch == least
 
 
 @pytest.fixture

@@ -48,7 +48,9 @@ def test_an_option_reaches_the_configuration(options, found, wanted):
     [
         ({"optimization_level": 9}, ["--builder-optimization-level 9", "0 to 5"]),
         ({"average_timing": 0}, ["--avg-timing 0", "1 or more"]),
-        ({"version_compatible": True}, ["--version-compatible", "without the lean runtime"]),
+        ({"version_compatible": True}, ["--version-compatible", "without the lean runtime", "TensorRT 8.6 and newer"]),
+        ({"hardware_compatibility": "none"}, ["TensorRT-RTX", "ignores it, TensorRT 8.6 and newer has it", "--target"]),
+        ({"timing_cache": Path("t.cache")}, ["--timing-cache: TensorRT-RTX", "TensorRT 8.5 and newer does"]),
         ({"dla_core": 0}, ["--dla-core 0", "no such DLA"]),
         ({"profiling": "detaild"}, ["--profiling-verbosity detaild", "did you mean 'detailed'?"]),
         ({"tactic_sources": "-CUBLASS"}, ["--tactic-sources -CUBLASS", "wanted +NAME or -NAME"]),
@@ -64,6 +66,8 @@ def test_a_wrong_value_is_refused_in_one_sentence(options, words):
 @pytest.mark.parametrize("field", [field for field, row in SETTINGS.items() if row.capability])
 def test_what_a_tensorrt_lacks_is_refused_with_the_version_that_has_it(field):
     class Older(TensorRT):
+        is_rtx = False
+
         def has(self, capability: str) -> bool:
             return False
 
@@ -71,6 +75,44 @@ def test_what_a_tensorrt_lacks_is_refused_with_the_version_that_has_it(field):
     with pytest.raises(UsageError) as refused:
         apply_options(Older(TRT), None, PlanOptions(**{field: ("sm89",) if field == "targets" else True}))
     assert setting.option in str(refused.value) and CAPABILITIES[setting.capability].versions in str(refused.value)
+
+
+class Forgetful:
+    """An IBuilderConfig that takes everything and keeps nothing, as TensorRT-RTX takes a hardware compatibility."""
+
+    builder_optimization_level, avg_timing_iterations = 3, 1
+
+    def get_tactic_sources(self):
+        return 0
+
+    def __getattr__(self, name):
+        return lambda *arguments: False
+
+    def __setattr__(self, name, value):
+        pass
+
+
+NO_RTX = type("NoRtx", (TensorRT,), {"is_rtx": False})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hardware_compatibility": "ampere_plus"}, {"version_compatible": True}, {"sparsity": True}, {"refit": True},
+        {"strip_weights": True}, {"gpu_fallback": True}, {"profiling": "detailed"}, {"average_timing": 4},
+        {"optimization_level": 2}, {"workspace": 1 << 20}, {"tactic_sources": "+JIT_CONVOLUTIONS"},
+    ],
+)  # fmt: skip
+def test_a_value_that_is_not_kept_is_refused(options):
+    [field] = options
+    with pytest.raises(UsageError, match=f"^{SETTINGS[field].option}"):
+        apply_options(NO_RTX(TRT), Forgetful(), PlanOptions(**options))
+
+
+def test_the_real_bindings_drop_a_hardware_compatibility_and_that_is_seen():
+    config = create_builder(TENSORRT).create_builder_config()
+    with pytest.raises(UsageError, match="^--hardware-compatibility ampere_plus: TensorRT 1.* refused it"):
+        apply_options(NO_RTX(TRT), config, PlanOptions(hardware_compatibility="ampere_plus"))
 
 
 def test_every_option_has_a_setting():
@@ -142,6 +184,23 @@ def test_wrong_pools_are_refused(capsys, text, words):
 def test_a_workspace_said_twice_is_refused():
     with pytest.raises(UsageError, match="--workspace and --pools workspace say the same"):
         build_arguments.plan_options(parsed("--workspace", "1", "--pools", "workspace:2"), TENSORRT)
+
+
+@pytest.mark.parametrize("core", ["-1", "one", "1.5", ""])
+def test_a_dla_is_named_by_a_number_from_0_on(capsys, core):
+    with pytest.raises(SystemExit) as ended:
+        parsed("--dla-core", core)
+    assert ended.value.code == 2 and f"wanted a whole number from 0 on, found '{core}'" in capsys.readouterr().err
+
+
+def test_a_fallback_from_no_dla_is_refused():
+    with pytest.raises(UsageError, match="^--gpu-fallback: every layer is the GPU's already; name a DLA with"):
+        build_arguments.plan_options(parsed("--gpu-fallback"), TENSORRT)
+
+
+def test_no_gpu_is_asked_for_its_name_where_no_cache_is_kept():
+    with pytest.raises(UsageError, match="^--timing-cache: TensorRT-RTX .* times no kernels while it builds"):
+        build_arguments.plan_options(parsed("--timing-cache", "auto"), TENSORRT)
 
 
 @pytest.mark.parametrize("field", ["dla_sram", "dla_local_dram", "dla_global_dram"])

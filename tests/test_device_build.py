@@ -135,6 +135,11 @@ def test_what_is_for_configs_is_refused_for_bundles(bundle, capsys, words):
     assert f"is built as it was made; leave out {words[0]}" in capsys.readouterr().err
 
 
+def test_a_tolerance_beside_no_comparison_is_refused(bundle, capsys):
+    assert main(["--config", str(bundle), "--no-verify", "--rtol", "1e-4"]) == 2
+    assert "--rtol: nothing is compared with --no-verify; leave out one or the other" in capsys.readouterr().err
+
+
 def test_int8_without_ranges_names_the_bundle(bundle, tmp_path, capsys):
     assert main(["--config", str(bundle), "--int8", "--output", str(tmp_path)]) == 2
     wanted = f"error: {bundle}: has no activation ranges, which int8 needs; make it by `bundle --precision int8`\n"

@@ -89,6 +89,14 @@ def test_paths_of_any_letters_come_through(tmp_path):
     assert found["OVERRIDES"] == ["name='\U0001f600'"] and "polygraphy run 'the script.py' --model-type" in text
 
 
+@pytest.mark.parametrize("cache", ["t.cache", "auto"])
+def test_a_timing_cache_is_polygraphys_to_keep(small, tmp_path, capsys, cache):
+    script = tmp_path / "script.py"
+    words = ["polygraphy", "--config", str(small / "small.yaml"), "--output", str(script), "--timing-cache", cache]
+    assert run.main(words) == 2 and not script.exists()
+    assert "error: --timing-cache: the script keeps none; `polygraphy run` does, with --save" in capsys.readouterr().err
+
+
 def test_a_script_needs_pythons_suffix(small, tmp_path, capsys):
     words = ["polygraphy", "--config", str(small / "small.yaml"), "--output", str(tmp_path / "script.txt")]
     assert run.main(words) == 2

@@ -19,7 +19,7 @@ from verify.verification import Activations, Verification, verify
 
 CHANNELS = 16
 LARGE = 4000.0
-"""The convolution adds it and the batch norm takes it away: so float32 loses up to 2e-4 of numbers that are about 10."""
+"""The convolution adds it and the batch norm takes it away: float32 loses up to 2e-4 of numbers about 10."""
 
 GRAPH = graph_of(
     [

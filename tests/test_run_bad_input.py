@@ -104,6 +104,22 @@ def test_a_model_without_a_sample_cannot_write_one(tmp_path, failed):
     assert failed("--sample").lacks("small.yaml: names no sample that could write", "small.safetensors") == []
 
 
+@pytest.mark.parametrize(
+    "without, option, value",
+    [
+        ("--no-verify", "--report", "r"),
+        ("--no-verify", "--rtol", "1e-3"),
+        ("--no-verify", "--atol", "1e-3"),
+        ("--no-verify", "--input", "random:1"),
+        ("--dry-run", "--report", "r"),
+    ],
+)
+def test_options_of_a_comparison_that_does_not_take_place(tmp_path, failed, without, option, value):
+    write_small(tmp_path)
+    said = f"error: {option}: nothing is compared with {without}; leave out one or the other"
+    assert failed(without, option, value).messages == [said] and not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="tensorrt is installed here")
 def test_a_backend_that_is_not_installed(tmp_path, failed):
     write_small(tmp_path)

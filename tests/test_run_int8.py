@@ -99,6 +99,7 @@ def test_unknown_precisions_are_refused(small, capsys, words):
     assert "wanted some of fp32,tf32,fp16,int8" in capsys.readouterr().err
 
 
-def test_an_unreadable_timing_cache_is_refused_before_the_work(small, tmp_path, capsys):
+def test_an_unreadable_timing_cache_is_refused_before_the_work(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("engine.tensorrt_api.TensorRT.is_rtx", False)  # which is refused any
     command = ["--config", str(small), "--output", str(tmp_path / "out"), "--timing-cache", str(tmp_path)]
     assert "cannot be read" in messages(command, capsys)

@@ -100,6 +100,11 @@ def test_the_audit_comes_first(plan, capsys):
     assert "layer 'fc': kernel: missing" in said and "fc.weights" in said and "sha256" not in said
 
 
+@pytest.mark.parametrize("words", [["--rtol", "1"], ["--input", "random:1"], ["--report", "r"]])
+def test_a_comparison_that_is_left_out_takes_no_options(plan, capsys, words):
+    assert f"{words[0]}: nothing is compared with --no-verify" in refit(plan, capsys, "--no-verify", *words)
+
+
 def test_a_plan_that_is_not_the_manifests_is_refused(plan, capsys):
     content = bytearray(plan.read_bytes())
     content[-1] ^= 1

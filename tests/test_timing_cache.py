@@ -17,7 +17,7 @@ from engine import build_options, timing_cache  # noqa: F401, a user without rig
 from engine.network import create_builder
 from engine.tensorrt_api import TensorRT
 from spec.errors import DeviceError, UsageError
-from tests.backends import of_this_machine
+from tests.backends import of_this_machine, rtx
 from tests.full_disk import unprivileged
 from tests.memory_device import MemoryDevice
 from tests.own_logging import own_logging  # noqa: F401
@@ -154,6 +154,12 @@ def test_a_user_without_a_home_is_told_to_name_a_file(homeless):
         timing_cache.default_path(TENSORRT, "H200")
 
 
+@pytest.fixture
+def as_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT-RTX keeps no cache and is refused one; its bindings take one as TensorRT's do."""
+    monkeypatch.setattr(TensorRT, "is_rtx", False)
+
+
 def options_of(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     build_arguments.add_arguments(parser)
@@ -181,14 +187,22 @@ def test_a_default_without_a_home_ends_no_build(homeless, monkeypatch, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
-def test_a_default_that_can_be_kept_is(tmp_path, monkeypatch):
+def test_a_default_that_can_be_kept_is(as_tensorrt, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert machine_of(monkeypatch).options.timing_cache == timing_cache.default_path(TENSORRT, "NVIDIA H200")
     asked = tmp_path / "t.cache"
     assert machine_of(monkeypatch, "--timing-cache", str(asked)).options.timing_cache == asked
 
 
-def test_a_device_that_tells_nothing_is_given_back(monkeypatch):
+def test_tensorrt_rtx_on_a_device_has_no_default_and_says_nothing_of_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("engine.tensorrt_api.gpu_count", lambda: 1)
+    backend = argparse.Namespace(**{**vars(options_of()), "backend": rtx().name})
+    assert device_stages.open_machine(backend, Console(), []).options.timing_cache is None
+    assert capsys.readouterr().err == "" and not list(tmp_path.iterdir())
+
+
+def test_a_device_that_tells_nothing_is_given_back(as_tensorrt, monkeypatch):
     class Silent(MemoryDevice):
         def facts(self) -> Any:
             raise DeviceError("CUDA: it says nothing")

@@ -23,9 +23,10 @@ from tests.backends import rtx
 from tests.memory_device import MemoryDevice
 from tests.own_logging import own_logging  # noqa: F401
 from tests.sample_models import overrides_of
-from tests.small_models import SMALL, torch_arrays, write_small
+from tests.small_models import SMALL, graph_of, torch_arrays, write_small
 from verify import trials
 from verify.inputs import make_inputs
+from verify.precision_choice import choice_of
 from weights import convention_of, open_checkpoint
 from weights.transplant import transplant
 
@@ -144,6 +145,40 @@ def test_int8_keeps_the_convolution_that_suffers_in_fp16(tmp_path, capsys):
     assert "1 of 2 groups" in out
 
 
+def test_ranges_that_only_set_names_are_written_too(tmp_path, monkeypatch):
+    """Else the next build has int8 in its config and no ranges; `--set` has paths from here, the YAML from itself."""
+    (tmp_path / "configs").mkdir()
+    config = write_small(tmp_path / "configs")
+    (tmp_path / "ranges.json").write_text(json.dumps({"ranges": {"image": 4.0}}))
+    monkeypatch.chdir(tmp_path)
+    options = ["--precision", "int8", "--set", "ranges=ranges.json", "--tolerance", "5e-2", "--write"]
+    assert tune(config, *options) == 0
+    assert config.read_text() == SMALL + "precision: int8\nranges: ../ranges.json\n"
+    assert run.main(["--config", str(config), "--output", str(tmp_path / "out"), "--no-verify"]) == 0
+
+
+@pytest.mark.parametrize("other, said", [("--output", "--output and --json"), ("--write", "--json and --write")])
+def test_one_file_for_two_results_is_refused_before_the_work(tmp_path, capsys, other, said):
+    config = write_net(tmp_path)
+    words = ["--write"] if other == "--write" else ["--output", str(config)]
+    before = config.read_bytes()
+    assert tune(config, "--precision", "fp16", "--json", str(config), *words) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"error: {said}: both write {config}; name another file for one of them\n"
+    assert "weights" not in captured.out and config.read_bytes() == before
+
+
+@pytest.mark.parametrize("flags", [False, True])
+def test_a_first_convolution_that_flags_leave_half_is_no_candidate(flags):
+    """For TensorRT 8.5 an image of so few channels stays as it is where what is made of it is wanted in half."""
+    convolution = {"filters": 8, "kernel": 3, "stride": 1, "padding": "same", "bias": True}
+    layers = [("convolution", {"name": name, **convolution}) for name in ("first", "second")]
+    graph = graph_of(layers, {"image": (1, 3, 8, 8)}, ["first", "second"])
+    found = choice_of(graph, "int8", "fp16", spare_images=flags)
+    assert list(found.groups) == list(found.costs) == (["second"] if flags else ["first", "second"])
+    assert choice_of(graph, "int8", "fp32", spare_images=flags) == choice_of(graph, "int8", "fp32")
+
+
 def test_what_even_all_kept_cannot_reach_is_a_failure_with_a_cure(tmp_path, capsys):
     config = write_net(tmp_path)
     (tmp_path / "ranges.json").write_text(json.dumps({"ranges": {"image": 4.0}}))
@@ -244,6 +279,7 @@ def test_a_recorded_reference_judges_instead_of_fp32(tmp_path, capsys):
         (["--precision", "tf32"], "most layers are tf32"),
         (["--precision", "fp16", "--high", "fp16"], "wanted --high fp32"),
         (["--precision", "int8"], "int8 needs the ranges of 1 tensor: image"),
+        (["--precision", "int8", "--set", "ranges=null", "--write"], "int8 needs the ranges of 1 tensor: image"),
         (["--precision", "fp16", "--images", "random:0"], "wanted random:COUNT"),
         (["--precision", "fp16", "--reference"], "nothing to compare with"),
         (["--precision", "fp16", "--input", "random:3"], "--input with --reference"),

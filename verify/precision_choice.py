@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 from math import prod
-from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
+from typing import AbstractSet, Container, Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
 
 from engine.fusion import fused_groups
 from engine.quantization import quantized_reads
@@ -48,11 +48,16 @@ class Choice(NamedTuple):
         return PrecisionSpec.model_validate(self.high) if kept == self.every else self.spec(kept)
 
 
-def choice_of(graph: Graph, low: str, high: str) -> Choice:
-    """The groups of a graph that compute differently in both precisions."""
+def choice_of(graph: Graph, low: str, high: str, spare_images: bool = False) -> Choice:
+    """The groups of a graph that compute differently in both precisions.
+
+    Args:
+        spare_images: see engine.quantization.FEW_CHANNELS.
+    """
     by_name = {layer.name: layer for layer in graph.layers}
     named = {group[0]: [by_name[name] for name in group] for group in fused_groups(graph)}
-    differing = {name: group for name, group in named.items() if _differs(graph, group, low, high)}
+    quantized = quantized_reads(graph, dict.fromkeys(by_name, "int8"), spare_images)
+    differing = {name: group for name, group in named.items() if _differs(graph, group, {low, high}, quantized)}
     return Choice(
         low,
         high,
@@ -61,10 +66,9 @@ def choice_of(graph: Graph, low: str, high: str) -> Choice:
     )
 
 
-def _differs(graph: Graph, group: Sequence[Layer], low: str, high: str) -> bool:
-    """Whether low and high are not the same here: int8 is fp16 where nothing is quantized."""
-    if {low, high} == {"int8", "fp16"}:
-        quantized = quantized_reads(graph, {layer.name: "int8" for layer in graph.layers})
+def _differs(graph: Graph, group: Sequence[Layer], words: AbstractSet[str], quantized: Container[str]) -> bool:
+    """Whether two precisions are not the same here: int8 is fp16 where nothing is quantized."""
+    if words == {"int8", "fp16"}:
         return any(layer.name in quantized for layer in group)
     tensors = {name for layer in group for name in (*layer.inputs, *layer.tensor_names)}
     return any(graph.tensors[name].dtype == "float32" for name in tensors)
