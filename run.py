@@ -2,7 +2,7 @@
 """The command line of trt-transplant: `python run.py --config model3.yaml`, or a verb of commands.VERBS.
 
 Exit codes: 0 done; 1 a build or a verification failed; 2 wrong use, config or checkpoint; 130 interrupted;
-141 nobody reads the output any more.
+141 nobody reads the output any more; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations

@@ -33,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Runs the job; returns the exit code."""
     from deploy.bundle_manifest import is_bundle
-    from engine import atomic_file
+    from engine import atomic_file, manifest
 
     if is_bundle(Path(options.config)):
         return device_build.run(options, console)
     _check_comparison(options)
     model, graph = read_config(options, console)
     output = options.output or Path("out") / model.name
-    atomic_file.check_writable(output)
+    manifest.check_place(output / f"{model.name}.plan")
     if options.json:
         atomic_file.check_file(options.json)
     prepared = prepare(options, console, model, graph)

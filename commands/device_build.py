@@ -80,7 +80,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Builds the bundle in the folder `options.config`; returns the exit code."""
     from deploy.bundle_manifest import RESULTS, verified
     from deploy.device_memory import return_freed_memory
-    from engine.atomic_file import check_file, check_writable, json_bytes, write_whole
+    from engine.atomic_file import check_file, json_bytes, write_whole
+    from engine.manifest import check_place
 
     return_freed_memory()
     folder = Path(options.config)
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         found.append(f"{folder}: {manifest['model']}, {len(manifest['files'])} files, every byte as it was made")
     output = options.output or folder / RESULTS
     _check_output(folder, output)
-    check_writable(output)
+    check_place(output / f"{manifest['model']}.plan")
     if options.json:
         check_file(options.json)
     machine = open_machine(options, console, manifest["tensorrt"]["needs"])

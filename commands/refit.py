@@ -55,14 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Runs the job; returns the exit code."""
-    from engine import atomic_file
+    from engine.manifest import check_place
     from engine.tensorrt_api import require_gpu
 
     if options.no_verify:
         verification.refuse_unused(options, "--no-verify")
     model, graph = read_config(options, console)
     output = options.output or options.plan.parent
-    atomic_file.check_writable(output)
+    check_place(output / options.plan.name)
     prepared = prepare(options, console, model, graph)
     exchange = _match(options.plan, prepared, console)
     _warn_of_old_ranges(console, prepared, exchange)

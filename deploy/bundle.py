@@ -22,6 +22,7 @@ from deploy.bundle_code import code_archive, without_comments, zip_bytes
 from deploy.bundle_manifest import MANIFEST, RESULTS, sealed, verified
 from deploy.bundle_texts import BUILD_SH, README
 from engine.atomic_file import check_writable, for_a_moment, write_whole
+from engine.interruption import held_interrupts
 from spec.errors import AuditError, CheckpointError, UsageError
 
 MOST = 1.05
@@ -138,10 +139,11 @@ def _take_place(staging: Path, folder: Path) -> None:
         os.replace(staging, folder)
         return
     old = staging.with_name(f"{staging.name}.old")
-    os.rename(folder, old)
-    try:
-        os.rename(staging, folder)
-    except OSError:
-        os.rename(old, folder)
-        raise
-    shutil.rmtree(old)
+    with held_interrupts():
+        os.rename(folder, old)
+        try:
+            os.rename(staging, folder)
+        finally:
+            if not folder.exists():
+                os.rename(old, folder)
+        shutil.rmtree(old)

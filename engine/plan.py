@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
-from contextlib import contextmanager
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from engine import timing_cache
 from engine.build_options import PlanOptions, apply_options
 from engine.dla.placing import place_layers
+from engine.interruption import held_interrupts
 from engine.network import Definition
 from engine.tensorrt_api import TensorRT
 from spec.errors import TensorRTError, UsageError
@@ -40,17 +38,17 @@ def build_plan(definition: Definition, options: PlanOptions, progress: Progress)
     Raises:
         UsageError: an option that this TensorRT lacks.
         TensorRTError: the build failed, with TensorRT's own words.
-        KeyboardInterrupt: Ctrl-C came while it ran.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came while it ran.
     """
     tensorrt, trt_builder = definition.tensorrt, definition.trt_builder
     config = configuration(definition, options)
-    with _held_interrupts() as interrupts:
+    with held_interrupts() as interrupts:  # raised in a callback, it cannot cross TensorRT's C++, which drops it
         if tensorrt.has("progress monitor"):
             config.progress_monitor = _make_monitor(tensorrt.module, progress, interrupts)
         plan = trt_builder.build_serialized_network(definition.network, config)
-    words = tensorrt.log.take()
+        words = tensorrt.log.take()
     if interrupts:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt  # whoever handles the signal may have noted it only
     if plan is None:
         raise TensorRTError(f"{tensorrt.title} could not build '{definition.graph.name}': {words}")
     _save_timing_cache(tensorrt, config, options)
@@ -77,22 +75,6 @@ def configuration(definition: Definition, options: PlanOptions) -> Any:
         place_layers(definition, config, options.gpu_fallback)
     _add_profile(definition, config)
     return config
-
-
-@contextmanager
-def _held_interrupts() -> Iterator[List[int]]:
-    """Notes each Ctrl-C: a KeyboardInterrupt in a callback cannot cross TensorRT's C++, which prints and drops it."""
-    interrupts: List[int] = []
-    own = threading.current_thread() is threading.main_thread()
-    deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    if not own or deaf:  # no other thread may set handlers; a shell starts its background jobs deaf to Ctrl-C
-        yield interrupts
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
-    try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 def set_precision(definition: Definition, config: Any) -> None:

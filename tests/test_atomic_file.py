@@ -143,6 +143,9 @@ def test_a_directory_is_no_file_to_write_and_that_is_known_before_the_work(tmp_p
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(UsageError, match="file: cannot be written: .*; choose another directory"):
         check_file(tmp_path / "file" / "below")
+    with pytest.raises(UsageError, match="nnn: cannot be written: File name too long"):
+        check_file(tmp_path / ("n" * 300))
+    assert names_in(tmp_path) == ["file"]
 
 
 def test_a_file_is_no_directory_to_write_to(tmp_path):

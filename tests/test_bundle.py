@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import os
+import signal
 import subprocess
 import zipfile
 
@@ -261,6 +262,12 @@ def test_a_network_that_differs_is_not_bundled(tmp_path, capsys):
     assert not (tmp_path / "bundle").exists()
 
 
+def test_an_input_beside_no_comparison_is_refused(tmp_path, capsys):
+    words = ["--config", str(write_config(tmp_path)), "--output", str(tmp_path / "bundle"), "--input", "random:1"]
+    assert main(["bundle", *words, "--no-verify"]) == 2 and not (tmp_path / "bundle").exists()
+    assert "--input: nothing is compared with --no-verify; leave out one or the other" in capsys.readouterr().err
+
+
 def test_nothing_recorded_is_said_plainly(tmp_path, capsys):
     folder = write_small_bundle(tmp_path, "--no-verify", "-v")
     assert verified(folder)["recorded"] == {"nothing": "--no-verify"}
@@ -305,6 +312,36 @@ def test_a_full_disk_leaves_the_old_bundle(tmp_path, bundle_copy):
     before = verified(bundle_copy)
     with size_limit(40_000), pytest.raises(UsageError, match=f"^{bundle_copy}: cannot be written: File too large$"):
         write_bundle(bundle_copy, {"large": bytes(50_000)}, {})
+    assert verified(bundle_copy) == before and list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("renames", [1, 2])
+def test_ctrl_c_while_a_bundle_is_replaced_leaves_a_whole_one(tmp_path, bundle_copy, monkeypatch, renames):
+    rename, sources = os.rename, []
+
+    def interrupted(source, target):
+        sources.append(source)
+        if len(sources) == renames:
+            os.kill(os.getpid(), signal.SIGINT)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(bundle_copy, {"new": b"x"}, {"kind": "x"})
+    assert files_of(bundle_copy) == [MANIFEST, "new"] and list(tmp_path.glob(".*")) == []
+
+
+def test_whatever_ends_the_replacement_of_a_bundle_puts_it_back(tmp_path, bundle_copy, monkeypatch):
+    before, rename = verified(bundle_copy), os.rename
+
+    def full(source, target):
+        if target == bundle_copy and not str(source).endswith(".old"):
+            raise MemoryError
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(MemoryError):
+        write_bundle(bundle_copy, {"new": b"x"}, {})
     assert verified(bundle_copy) == before and list(tmp_path.glob(".*")) == []
 
 

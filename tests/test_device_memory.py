@@ -81,7 +81,6 @@ def test_layers_are_compared_in_an_engine_of_the_recorded_batch(tmp_path):
     assert device_stages._at_recorded_batch(network) is network.graph
 
 
-@pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
 @pytest.mark.parametrize("words, compared", [([], True), (["--no-verify"], False)])
 def test_a_build_is_refused_for_its_layers_only_where_they_are_compared(
     bundle, tmp_path, monkeypatch, capsys, words, compared
@@ -91,8 +90,8 @@ def test_a_build_is_refused_for_its_layers_only_where_they_are_compared(
         pytest.skip("a GPU answers, and would be asked")
     gpu = SimpleNamespace(name="Orin", total_bytes=0, free_bytes=0)
     needed = (256 + 64) * MB + 4 * 4 * 217  # and so many parameters
-    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(device_stages, "_gpu", lambda tensorrt: gpu)
+    monkeypatch.setattr("engine.timing_cache.usable_default", lambda *arguments: None)  # TensorRT-RTX takes none
     monkeypatch.setattr("deploy.device_memory.read_memory", lambda gpu: Memory(8192 * MB, needed, shared=True))
     monkeypatch.setattr("deploy.device_checks.check_disk", stop)
     command = ["--config", str(bundle), "--output", str(tmp_path / "out"), "--workspace", "64", *words]

@@ -1,4 +1,4 @@
-"""commands.job: the exit code of what a command raises, and a Ctrl-C that TensorRT's C++ has dropped."""
+"""commands.job: the exit code of what a command raises, and a signal that TensorRT's C++ has dropped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from commands.console import Console
-from commands.job import run_job
+from commands.job import DEFAULTS, run_job
 from engine.network import create_builder
 from spec.errors import TensorRTError, UsageError
 from tests.backends import rtx
@@ -36,11 +36,12 @@ def test_what_a_job_raises_becomes_a_sentence(capsys, error, code):
     assert found.err.startswith("error: ") and found.out.startswith("FAILED | Runtime: ")
 
 
-def test_ctrl_c_in_a_callback_of_tensorrt_ends_the_job_at_the_next_stage(monkeypatch):
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_a_callback_of_tensorrt_ends_the_job_at_the_next_stage(monkeypatch, number, code):
     """TensorRT calls our logger from C++, which prints and drops what is raised there."""
     tensorrt = rtx()
     network = create_builder(tensorrt).create_network(0)
-    monkeypatch.setattr(tensorrt.log, "add", lambda level, text: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(tensorrt.log, "add", lambda level, text: os.kill(os.getpid(), number))
     reached = []
 
     def job() -> int:
@@ -52,6 +53,6 @@ def test_ctrl_c_in_a_callback_of_tensorrt_ends_the_job_at_the_next_stage(monkeyp
         return 0
 
     console = Console()
-    assert run_job(job, console, "run.py x") == 130
+    assert run_job(job, console, "run.py x") == code
     assert reached == ["behind the callback"] and console.interrupted
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert {each: signal.getsignal(each) for each in DEFAULTS} == DEFAULTS

@@ -120,7 +120,8 @@ def test_kernels_are_timed_as_often_as_trtexec_does_where_nothing_is_said(given,
 
 
 @pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
-def test_a_plan_outlives_a_timing_cache_that_the_disk_has_no_room_for(tmp_path, caplog):
+def test_a_plan_outlives_a_timing_cache_that_the_disk_has_no_room_for(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(TensorRT, "is_rtx", False)  # TensorRT-RTX is refused one, though its bindings take it
     path = tmp_path / "timing.cache"
     with size_limit(1), caplog.at_level(logging.WARNING):
         plan = build_plan(definition_of(), PlanOptions(timing_cache=path), Progress())

@@ -66,20 +66,58 @@ def started(command: List[str], until: str) -> Any:
     raise AssertionError(f"no line '{until}': {process.stderr.read()}")
 
 
+ENDS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")]
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.15])
-def test_ctrl_c_in_a_build_leaves_the_old_plan(tmp_path, seconds):
+@pytest.mark.parametrize("number, code, words", ENDS)
+def test_a_signal_in_a_build_leaves_the_old_plan(tmp_path, seconds, number, code, words):
     command = slow_model(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "small.plan").write_bytes(b"old plan")
     process = started(command, "define")
     time.sleep(seconds)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == "error: interrupted; nothing half-written stays\n"
+    assert process.returncode == code
+    assert err == f"error: {words}; nothing half-written stays\n"
     assert out.splitlines()[-1].startswith("FAILED | Runtime: ")
     assert (tmp_path / "out" / "small.plan").read_bytes() == b"old plan"
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {"ledger.json", "small.plan"}
+
+
+HALF = """
+import pathlib, signal, sys, time
+from commands.console import Console
+from commands.job import run_job
+from engine.atomic_file import staged, write
+def job():
+    with staged(pathlib.Path(sys.argv[1])) as target:
+        try:
+            write(target, bytes(1_000_000))
+            print("half", flush=True)
+            time.sleep(60)
+        finally:
+            print("cleaning", flush=True)
+            time.sleep(0.5)
+sys.exit(run_job(job, Console(), "x"))
+"""
+
+
+@pytest.mark.parametrize("deaf", [False, True], ids=["in front", "a shell's background job, deaf to Ctrl-C"])
+def test_a_sigterm_leaves_no_staged_file(tmp_path, deaf):
+    """Two, as `timeout` sends: the second comes while the first is cleaned up after."""
+    (tmp_path / "file").write_bytes(b"old")
+    command = [sys.executable, "-c", HALF, str(tmp_path / "file")]
+    if deaf:
+        command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command]
+    process = started(command, "half")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "cleaning\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (143, "error: ended by SIGTERM; nothing half-written stays\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_bytes() == b"old"
 
 
 def test_a_kill_in_a_build_leaves_the_old_plan(tmp_path):
