@@ -6,6 +6,8 @@ from typing import Dict
 
 from spec.layers.activation import NEEDS
 
+_WHERE_GLOBAL = "where its output is 1 x 1; where it is as large as the input, leave it out"
+
 MEANT: Dict[str, str] = {
     # in small letters, without `_`, `-` and a final `2d`: the row to write
     "conv": "convolution: {...}",
@@ -33,7 +35,20 @@ MEANT: Dict[str, str] = {
     "averagepooling": "pooling: {function: average, ...}",
     "globalaveragepooling": "pooling: {function: average, window: global, ...}",
     "globalaveragepool": "pooling: {function: average, window: global, ...}",
-    "adaptiveavgpool": "pooling: {function: average, window: global, ...}",
+    "adaptivepool": f"pooling: {{function: ..., window: global, ...}} {_WHERE_GLOBAL}",
+    "adaptivepooling": f"pooling: {{function: ..., window: global, ...}} {_WHERE_GLOBAL}",
+    "adaptiveavgpool": f"pooling: {{function: average, window: global, ...}} {_WHERE_GLOBAL}",
+    "adaptiveaveragepool": f"pooling: {{function: average, window: global, ...}} {_WHERE_GLOBAL}",
+    "adaptiveaveragepooling": f"pooling: {{function: average, window: global, ...}} {_WHERE_GLOBAL}",
+    "adaptivemaxpool": f"pooling: {{function: max, window: global, ...}} {_WHERE_GLOBAL}",
+    "adaptivemaxpooling": f"pooling: {{function: max, window: global, ...}} {_WHERE_GLOBAL}",
+    "globalmaxpool": "pooling: {function: max, window: global, ...}",
+    "globalmaxpooling": "pooling: {function: max, window: global, ...}",
+    "channelshuffle": "reshape: {...} into groups, transpose: {...}, reshape: {...} back",
+    "split": "slice: {...} for each part",
+    "chunk": "slice: {...} for each part",
+    "separableconv": "depthwise_convolution: {...}, then convolution: {kernel: 1, ...}",
+    "separableconvolution": "depthwise_convolution: {...}, then convolution: {kernel: 1, ...}",
     "add": "elementwise: {function: sum, ...}",
     "sub": "elementwise: {function: sub, ...}",
     "subtract": "elementwise: {function: sub, ...}",
@@ -50,8 +65,16 @@ MEANT: Dict[str, str] = {
 }
 
 
+IDLE = ("dropout", "spatialdropout", "alphadropout", "gaussiandropout", "gaussiannoise", "droppath", "identity", "noop",
+        "stopgradient")  # fmt: skip
+"""Layers that do nothing at inference, spelled as in MEANT."""
+
+
 def meant(word: str) -> str:
-    """`; write - dense: {...}`, or an empty string for a word that no framework has."""
+    """`; write - dense: {...}`, `; leave it out: ...`, or an empty string for a word that no framework has."""
     plain = word.lower().replace("_", "").replace("-", "")
-    row = MEANT.get(plain[:-2] if plain.endswith("2d") else plain)
+    plain = plain[:-2] if plain.endswith("2d") else plain
+    if plain in IDLE:
+        return "; leave it out: at inference it does nothing"
+    row = MEANT.get(plain)
     return f"; write - {row}" if row else ""

@@ -54,8 +54,10 @@ layers:
   - softmax: {name: spread, axis: w, input: prelu}
   - convolution: {name: strided, filters: 2, kernel: 3, stride: 2, padding: 1, bias: true, input: prelu}
   - pooling: {name: rounded, function: max, window: 3, stride: 2, ceil: true, input: relu}
+  - pooling: {name: even, function: max, window: 3, stride: 2, padding: 0, ceil: true, input: prelu}
+  - convolution: {name: wide, filters: 2, kernel: 3, stride: 2, padding: 2, bias: true, input: prelu}
 outputs: [prob, avgpool, bilinear, nearest, hard_sigmoid, leaky, elu, gelu, clip, edge, filled, bgr, cropped, turned,
-          joined, ratio, mean, best, top, spread, strided, rounded, second]
+          joined, ratio, mean, best, top, spread, strided, rounded, even, wide, second]
 """
 
 
@@ -80,6 +82,7 @@ def build() -> Any:
             self.spread, self.strided = nn.Softmax(3), nn.Conv2d(6, 2, 3, 2, 1)
             self.rounded = nn.MaxPool2d(3, 2, ceil_mode=True)
             self.second = nn.Conv2d(3, 4, 3, 1, 1)
+            self.even, self.wide = nn.MaxPool2d(3, 2, ceil_mode=True), nn.Conv2d(6, 2, 3, 2, 2)
 
         def forward(self, image: Any) -> Any:
             early = self.relu(self.bn1(self.conv1(image)))
@@ -93,6 +96,7 @@ def build() -> Any:
             f = nn.functional
             for module in (self.bilinear, self.nearest, self.edge, self.filled, self.spread, self.strided):
                 module(x)
+            self.even(x), self.wide(x)
             f.hardsigmoid(x), f.leaky_relu(x, 0.01), f.elu(x, 0.7), f.gelu(x, approximate="tanh")
             f.hardtanh(x, -0.5, 0.8), torch.index_select(early, 1, torch.tensor([2, 1, 0]))
             x[:, :, 2:6, 1:5], early.permute(0, 1, 3, 2), torch.cat([x, self.lrn(x)], 1)

@@ -32,7 +32,10 @@ CONFIG_MISTAKES = [
     Mistake("tensorflow", "depthwise", "padding=[[2, 0], [1, 1]]", "padding [[2, 0], 1], but 1 symmetric (SAME upper)"),
     Mistake("tensorflow", "up", "padding=same_lower", "1 before and 0 after (SAME lower), but 0 before and 1 after"),
     Mistake(
-        "tensorflow", "up", "padding=1 output_padding=1", "padding 1 symmetric, but 0 before and 1 after (SAME upper)"
+        "tensorflow",
+        "up",
+        "padding=1 output_padding=1",
+        "padding 1 symmetric, but 0 before and 1 after (SAME upper) and output_padding 0 agrees",
     ),
     Mistake(
         "torch",
@@ -42,6 +45,7 @@ CONFIG_MISTAKES = [
     ),
     Mistake("torch", "strided", "padding=same", "padding 0 before and 1 after (SAME upper), but 1 symmetric agrees"),
     Mistake("torch", "strided", "padding=0", "padding 0, but 1 symmetric agrees"),
+    Mistake("torch", "wide", "padding=0", "padding 0, but 2 symmetric agrees"),
     Mistake(
         "torch",
         "up",
@@ -56,12 +60,19 @@ CONFIG_MISTAKES = [
     Mistake("torch", "rounded", "stride=3", "stride 3, but stride 2 (is it on another layer of the block?) agrees"),
     Mistake("tensorflow", "conv3", "dilation=1", "dilation 1, but dilation 2 agrees"),
     Mistake("torch", "rounded", "ceil=false", "output size rounded down, but rounded up (ceil) agrees exactly"),
+    Mistake("torch", "even", "ceil=false", "output size rounded down, but rounded up (ceil) agrees exactly"),
     Mistake("torch", "rounded", "window=2 stride=2", "window 2, but window 3 agrees exactly"),
     Mistake(
         "torch", "avgpool", "count_padding=false", "an average that leaves padding out, but one that counts padding"
     ),
     Mistake(
         "tensorflow", "average", "count_padding=true", "that counts padding, but one that leaves padding out agrees"
+    ),
+    Mistake(
+        "tensorflow",
+        "average",
+        "padding=1 count_padding=true",
+        "padding 1 symmetric, but 0 before and 1 after (SAME upper), not counted, agrees",
     ),
     Mistake("torch", "avgpool", "function=max", "function max, but average that counts padding agrees"),
     Mistake("tensorflow", "pool1", "function=average count_padding=false", "function average, but max agrees exactly"),
@@ -103,6 +114,7 @@ CONFIG_MISTAKES = [
     Mistake("tensorflow", "flat", "order=NCHW", "order NCHW, but order NHWC agrees exactly"),
     Mistake("torch", "flat", "order=NHWC", "order NHWC, but order NCHW agrees exactly"),
     Mistake("tensorflow", "reshaped", "order=NCHW", "order NCHW, but order NHWC agrees exactly"),
+    Mistake("tensorflow", "reshaped", "shape=[6,24]", "shape [6, 24], but shape [12, 12] agrees exactly"),
     Mistake("torch", "spread", "axis=c", "axis c, but axis w agrees"),
     Mistake("torch", "best", "axis=h", "axis h, but axis c agrees exactly"),
     Mistake("torch", "top", "largest=false", "the smallest, but the largest agrees exactly"),

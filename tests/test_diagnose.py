@@ -17,11 +17,14 @@ import pytest
 import yaml
 
 from commands.testing import compare_layers
+from engine.tensorrt_api import load
 from spec.errors import VerificationError
+from spec.layers import Convolution
 from tests import diagnosed_cubes, diagnosed_tensorflow, diagnosed_torch
 from tests.mistakes import CONFIG_MISTAKES, INPUT_MISTAKES, RULE_MISTAKES, STORED_MISTAKES, SWAPPED
-from verify.compare import Comparison
-from verify.hypotheses import HYPOTHESES
+from verify.compare import Comparison, Tolerance
+from verify.diagnose import diagnose
+from verify.hypotheses import HYPOTHESES, Case
 from verify.hypotheses.normalization import EPSILONS
 from verify.report import verdict_lines
 from weights.checkpoint import Source
@@ -66,6 +69,9 @@ def assert_first_bad(comparison: Comparison, layer: str, says: str) -> None:
     assert not comparison.passed
     assert comparison.first_bad.layer == layer
     assert says in comparison.first_bad.diagnosis[0], comparison.first_bad.diagnosis
+    for line in comparison.first_bad.diagnosis:
+        found, _, wanted = line.partition(", but ")
+        assert found.rpartition("padding ")[2] != wanted.partition(" agrees")[0], line
     lines = verdict_lines(comparison)
     assert f"  diagnosis: {comparison.first_bad.diagnosis[0]}" in lines
     assert any(line.startswith(f"FIRST BAD LAYER: {layer} (") for line in lines)
@@ -215,6 +221,24 @@ def test_a_mistake_of_no_known_kind_is_said_to_be_unexplained(config_of):
     comparison = compare_layers(str(config), stored_otherwise(config, "conv", "kernel", lambda _: noise))
     assert comparison.first_bad.layer == "conv" and comparison.first_bad.diagnosis == ()
     assert verdict_lines(comparison)[-1] == "  diagnosis: none of the classic mistakes explains it"
+
+
+@pytest.mark.parametrize("stored, wanted", [("other", "its own kernel, but that of other agrees"), ("larger", None)])
+def test_a_kernel_of_another_layer_is_named(stored, wanted):
+    """Two scopes exchanged: the checkpoint has the right kernel under another layer's name."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    image, own = (rng.standard_normal(shape, dtype=np.float32) for shape in ((1, 3, 7, 5), (4, 3, 3, 3)))
+    right = rng.standard_normal((4, 3, 3, 3), dtype=np.float32)
+    reference = torch.nn.functional.conv2d(torch.from_numpy(image), torch.from_numpy(right)).numpy()
+    layer = Convolution(name="conv", inputs=("image",), filters=4, kernel=3, padding=0, bias=False)
+    kernels = {("conv", "kernel"): own, ("other", "kernel"): right, ("larger", "kernel"): np.pad(right, 1)}
+    found = {key: array for key, array in kernels.items() if key[0] in ("conv", stored)}
+    case = Case(layer, (image,), {"kernel": own}, reference, lambda _: iter(()), stored=found)
+    says = diagnose(case, load("tensorrt_rtx"), Tolerance())
+    assert [each.startswith(wanted) and each.endswith(": are two scopes exchanged?") for each in says] == (
+        [True] if wanted else []
+    )
 
 
 def test_a_swap_that_the_source_does_not_have(config_of):

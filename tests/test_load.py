@@ -167,6 +167,14 @@ BROKEN = [
     ("plain", "yolo", ["2: no architecture 'yolo'; known: plain, resnet_keras, resnet_slim, resnet_tf, resnet_torch"]),
     ("convolution:", "convolutoin:", ["7: no layer type 'convolutoin'; did you mean 'convolution'?"]),
     ("convolution:", "Conv2D:", ["7: no layer type 'Conv2D'; write - convolution: {...}"]),
+    ("convolution:", "Dropout:", ["7: no layer type 'Dropout'; leave it out: at inference it does nothing"]),
+    ("convolution:", "identity:", ["7: no layer type 'identity'; leave it out: at inference it does nothing"]),
+    ("convolution:", "adaptive_pooling:", [
+        "7: no layer type 'adaptive_pooling'; write - pooling: {function: ..., window: global, ...} where its output "
+        "is 1 x 1; where it is as large as the input, leave it out"]),
+    ("convolution:", "channel_shuffle:", ["7: no layer type 'channel_shuffle'; write - reshape: {...} into groups, "
+                                          "transpose: {...}, reshape: {...} back"]),
+    ("convolution:", "split:", ["7: no layer type 'split'; write - slice: {...} for each part"]),
     ("convolution:", "relu6:", ["7: no layer type 'relu6'; write - activation: {function: relu6, ...}"]),
     ("float32", "float64", ["4: inputs.image.dtype: found 'float64', wanted one of uint8, float32, float16; "
                             "did you mean 'float16'?"]),

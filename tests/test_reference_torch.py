@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import List
 
@@ -302,6 +303,19 @@ def test_layers_without_a_tensor_are_named_with_the_nearest(tmp_path):
     assert guesses.endswith('add to `reference`: tensors: {"block.bm1": "block.bn1"}')
 
 
+def test_preprocessing_that_the_model_leaves_to_others_is_said_to_be_fed(tmp_path):
+    case(tmp_path)
+    path, before = tmp_path / "configs" / "net.yaml", "layout: NCHW"
+    path.write_text(path.read_text().replace(before, f"{before}, preprocessing: {{mean: 0.5, std: 2.0}}"))
+    found = opened(path)
+    names = found.run(image=random_image(1, 3, 9, 7)).names
+    message = unresolved(found.graph, found.reference, names)[0]
+    assert "no tensor for 'image/normalised' - " in message and "say reference: {feed: preprocessed}; else" in message
+    path.write_text(path.read_text().replace("reference: {", "reference: {feed: preprocessed, "))
+    cured = opened(path)
+    assert unresolved(cured.graph, cured.reference, cured.run(image=random_image(1, 3, 9, 7)).names) == []
+
+
 def test_a_layer_without_a_tensor_is_guessed_by_what_the_reference_calls_next(tmp_path):
     unnamed = [layer.replace(", reference: [block.relu#1]", "") for layer in LAYERS]
     layers = [layer.replace("block.relu1", "block.a") for layer in unnamed]
@@ -317,6 +331,73 @@ def test_the_module_may_lie_beside_the_config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     path = config(tmp_path / "net.yaml", IMAGE, "path: net.pth", f"callable: '{name}:build'", LAYERS)
     assert "conv" in opened(path).reference.names()
+
+
+SHADOWS = {
+    # in the folder of the config: what would answer `import packaging` in the place of what is installed
+    "a module": "packaging.py",
+    "a package": "packaging/__init__.py",
+    "a folder": "packaging/version/config.py",
+}
+
+
+@pytest.mark.parametrize("file", SHADOWS.values(), ids=SHADOWS)
+def test_what_lies_beside_the_config_stands_in_for_nothing_installed(file, tmp_path, monkeypatch):
+    loaded = [name for name in sys.modules if name.split(".")[0] == "packaging"]
+    for name in loaded:
+        monkeypatch.delitem(sys.modules, name)
+    module, name = network(tmp_path, "import packaging.version\n" + SOURCE)
+    torch.save(module.state_dict(), tmp_path / "net.pth")
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("raise SystemExit('not the installed one')\n")
+    path = config(tmp_path / "net.yaml", IMAGE, "path: net.pth", f"callable: '{name}:build'", LAYERS)
+    before = list(sys.path), list(sys.meta_path)
+    assert "conv" in opened(path).reference.names()
+    assert (list(sys.path), list(sys.meta_path)) == before
+
+
+def test_a_folder_of_something_else_is_no_package_that_is_not_installed(tmp_path):
+    """A Triton model repository: `import triton` has to fail where triton is not installed, as PyTorch expects."""
+    (tmp_path / "nothing_installed" / "net" / "1").mkdir(parents=True)
+    probe = "try:\n    import nothing_installed\nexcept ImportError:\n    pass\nelse:\n    raise SystemExit('found')\n"
+    module, name = network(tmp_path)
+    torch.save(module.state_dict(), tmp_path / "net.pth")
+    (tmp_path / f"{name}.py").write_text(probe + SOURCE)
+    path = config(tmp_path / "net.yaml", IMAGE, "path: net.pth", f"callable: '{name}:build'", LAYERS)
+    assert "conv" in opened(path).reference.names()
+
+
+@pytest.mark.parametrize("package", [True, False], ids=["package", "folder"])
+def test_the_module_may_import_its_neighbours_even_when_it_is_called(package, tmp_path, monkeypatch):
+    module, name = network(tmp_path)
+    torch.save(module.state_dict(), tmp_path / "net.pth")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    folder = tmp_path / f"parts_{name}"
+    folder.mkdir()
+    (tmp_path / f"{name}.py").rename(folder / "net.py")
+    if package:
+        (folder / "__init__.py").touch()
+    asked = f"def build():\n    from parts_{name}.net import build\n    return build()\n"
+    (tmp_path / f"asked_{name}.py").write_text(asked)
+    path = config(tmp_path / "net.yaml", IMAGE, "path: net.pth", f"callable: 'asked_{name}:build'", LAYERS)
+    assert "conv" in opened(path).reference.names()
+
+
+def test_the_module_asked_for_comes_before_an_installed_one(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    module, name = network(tmp_path)
+    torch.save(module.state_dict(), tmp_path / "net.pth")
+    (tmp_path / f"{name}.py").rename(tmp_path / "this.py")
+    path = config(tmp_path / "net.yaml", IMAGE, "path: net.pth", "callable: 'this:build'", LAYERS)
+    assert "conv" in opened(path).reference.names()
+    monkeypatch.delitem(sys.modules, "this")
+
+
+@pytest.mark.parametrize("name", ["block.add", "block/add"])
+def test_a_function_of_a_module_needs_no_name(name, tmp_path):
+    found = case(tmp_path, layers=[layer.replace("block.add", name) for layer in LAYERS])
+    assert reference_names(*found)[name] == "block:add"
 
 
 def test_images_in_another_layout_and_type(tmp_path):

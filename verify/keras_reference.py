@@ -73,10 +73,14 @@ class KerasReference(Reference):
     def names(self) -> Sequence[str]:
         return list(self._names)
 
+    def shape(self, name: str) -> Optional[Tuple[int, ...]]:
+        call, part = self._names[name]
+        return _shape(call.outputs[part]) if isinstance(part, int) else None
+
     def takes(self, name: str) -> Tuple[Optional[Tuple[int, ...]], str]:
         tensor = self._inputs[name]
         dtype = getattr(tensor.dtype, "name", tensor.dtype)  # a string in Keras 3, a tf.DType in Keras 2
-        return tuple(-1 if size is None else size for size in tensor.shape), dtype
+        return _shape(tensor), dtype
 
     def by_rule(self, layers: Sequence[Layer]) -> Dict[str, str]:
         """A layer with weights is `L:linear`, else `L`; our `X/softmax` is `X` where X has an activation of its own.
@@ -211,6 +215,10 @@ def _names(calls: Dict[str, _Call]) -> Iterator[Tuple[str, Tuple[_Call, Union[in
                 yield f"{name}{part}", (call, compute)
         for number in range(len(call.outputs)):
             yield f"{name}:{number}" if number else name, (call, number)
+
+
+def _shape(tensor: Any) -> Tuple[int, ...]:
+    return tuple(-1 if size is None else size for size in tensor.shape)
 
 
 def _channels_first(call: _Call) -> bool:

@@ -15,12 +15,13 @@ from typing import Container, Dict, Iterable, List, Mapping, Optional, Sequence,
 
 import numpy as np
 
-from spec.errors import ConfigError, did_you_mean, nearest
+from spec.errors import ConfigError, did_you_mean
 from spec.graph import Graph
 from spec.layers import Layer, WeightedLayer
 from spec.model import ModelSpec
 from verify.image_layout import arranged
 from verify.source_inputs import input_tensors, layout_of, source_inputs
+from verify.tensor_guess import guess
 from verify.verification import Activations
 
 # key of ReferenceSpec -> the module whose `open_source(model)` returns its Reference; a graph's takes a checkpoint too
@@ -52,6 +53,10 @@ class Reference:
     def names(self) -> Sequence[str]:
         """Every tensor it can give, in execution order where known."""
         raise NotImplementedError
+
+    def shape(self, name: str) -> Optional[Tuple[int, ...]]:
+        """A tensor's, in its own layout; -1 where free, None where unknown."""
+        return None
 
     def takes(self, name: str) -> Tuple[Optional[Tuple[int, ...]], str]:
         """Shape, -1 where free, None where unknown, and dtype that the source model takes for our input `name`."""
@@ -199,11 +204,11 @@ def unresolved(graph: Graph, reference: Reference, names: Mapping[str, str]) -> 
     problems, guesses = [], {}
     for layer in graph.layers:
         for name in (name for name in layer.tensor_names if name not in names):
-            guess = _guess(layer, name, reference, {**names, **guesses})
-            guesses.update({name: guess} if guess else {})
-            hint = f"; did you mean '{guess}'?" if guess else ""
-            found = f"{layer.place}: layer '{layer.name}': {reference.title} has no tensor for '{name}'{hint}"
-            problems.append(f"{found} - name it: reference: {{tensors: {{{name}: ...}}}}")
+            found = guess(graph, layer, name, reference, {**names, **guesses})
+            guesses.update({name: found} if found else {})
+            hint = f"; did you mean '{found}'?" if found else ""
+            lacks = f"{layer.place}: layer '{layer.name}': {reference.title} has no tensor for '{name}'{hint}"
+            problems.append(f"{lacks} - {_cure(graph, name)}")
     if problems:
         problems.append(f"{reference.title} has, in order: {', '.join(reference.names())}")
     if guesses:
@@ -211,12 +216,10 @@ def unresolved(graph: Graph, reference: Reference, names: Mapping[str, str]) -> 
     return problems
 
 
-def _guess(layer: Layer, name: str, reference: Reference, taken: Mapping[str, str]) -> Optional[str]:
-    """What follows the tensor that the layer reads, where that means something, or the free one of the nearest name."""
-    known = list(reference.names())
-    free = [each for each in known if each not in taken.values()]
-    if reference.is_sequence:
-        read = [known.index(taken[each]) + 1 for each in layer.inputs if taken.get(each) in known]
-        if read and known[max(read) : max(read) + 1] and known[max(read)] in free:
-            return known[max(read)]
-    return next(iter(nearest(name, free)), None)
+def _cure(graph: Graph, name: str) -> str:
+    """What to write; most models leave the preprocessing of their input to whoever feeds them."""
+    by_name = f"name it: reference: {{tensors: {{{name}: ...}}}}"
+    preprocessing = [f"{each}/{part}" for each in graph.inputs for part in ("swap", "normalised")]
+    if name not in preprocessing:
+        return by_name
+    return f"if it takes numbers that are preprocessed already, say reference: {{feed: preprocessed}}; else {by_name}"

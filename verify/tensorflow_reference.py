@@ -58,6 +58,9 @@ class TensorFlowReference(Reference):
         tensor = self._inputs[name]
         return _shape(tensor), tensor.dtype.name
 
+    def shape(self, name: str) -> Optional[Tuple[int, ...]]:
+        return _shape(self._tensors[name])
+
     def casts(self, name: str) -> bool:
         return all(op.type == "Cast" for op in self._inputs[name].consumers())
 

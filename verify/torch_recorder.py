@@ -40,6 +40,7 @@ class Recorder:
     Attributes:
         made: every tensor, in order.
         kept: clones of the wanted ones.
+        shapes: of every tensor.
     """
 
     def __init__(self, module: Any, wanted: Collection[Key] = ()) -> None:
@@ -49,6 +50,7 @@ class Recorder:
         self._paused = False
         self.made: List[Key] = []
         self.kept: Dict[Key, Any] = {}
+        self.shapes: Dict[Key, Tuple[int, ...]] = {}
 
     def run(self, *inputs: Any) -> None:
         """The forward pass, without gradients; the module's hooks are then as they were."""
@@ -104,6 +106,7 @@ class Recorder:
         for part, tensor in parts:
             key = Key(name, call, part)
             self.made.append(key)
+            self.shapes[key] = tuple(tensor.shape)
             if key in self._wanted:
                 self.kept[key] = tensor.detach().clone()
         self._paused = False

@@ -7,16 +7,13 @@ weights.path, .key, .prefix ──────────┘   strict: nothing 
 
 from __future__ import annotations
 
-import contextlib
-import fnmatch
 import importlib
 import os
-import pickle
 import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -25,22 +22,22 @@ from spec.layers import Layer
 from spec.layers.arrangement import TO_NCHW
 from spec.model import InputSpec, ModelSpec
 from verify.frameworks import first_line, import_framework
+from verify.module_folders import importable
 from verify.reference import Reference, spellings
+from verify.tensor_guess import parts
 from verify.torch_recorder import Recorder
-
-_DEPTH = 3  # of a state_dict inside a training checkpoint
+from verify.torch_weights import load_weights
 
 
 def open_source(model: ModelSpec) -> Reference:
     """Builds the module of `reference.callable` and loads its weights; see verify.reference.open_reference."""
     place = f"{model.place('reference', 'callable')}: reference.callable"
     torch = import_framework("torch", place)
-    function = _function(model, place)
-    module = _foreign(f"{place}: {model.reference.callable}()", function)
+    module = _built(model, place)
     if not isinstance(module, torch.nn.Module):
         found = f"{model.reference.callable} returned a {type(module).__name__}"
         raise UsageError(f"{place}: {found}, wanted a torch.nn.Module")
-    _load(torch, module, model)
+    load_weights(torch, module, model)
     title = f"PyTorch {torch.__version__}, {model.reference.callable} with {model.weights_path.name}"
     return TorchReference(torch, module.eval().float().cpu(), title, model, place)
 
@@ -55,22 +52,24 @@ class TorchReference(Reference):
         self._torch, self._module, self._place, self.title = torch, module, place, title
         recorder = Recorder(module)
         self._run(recorder, [torch.zeros(_shape(spec)) for spec in model.inputs.values()])
-        self._names = recorder.names()
+        self._names, self._shapes = recorder.names(), recorder.shapes
         self._order = list(model.inputs)
 
     def names(self) -> Sequence[str]:
         return list(self._names)
+
+    def shape(self, name: str) -> Optional[Tuple[int, ...]]:
+        return self._shapes[self._names[name]]
 
     def takes(self, name: str) -> Tuple[Optional[Tuple[int, ...]], str]:
         """Modules do not say; their weights are float32."""
         return None, "float32"
 
     def by_rule(self, layers: Sequence[Layer]) -> Dict[str, str]:
-        """The module of the layer's name; for our `S.add`, the function `add` that module S calls."""
+        """The module of the layer's name; for our `S.add` or `S/add`, the function `add` that module S calls."""
         found = {}
         for layer in layers:
-            scope, _, part = layer.name.rpartition(".")
-            known = [name for name in (*spellings(layer), f"{scope}:{part}") if name in self._names]
+            known = [name for name in (*spellings(layer), ":".join(parts(layer.name))) if name in self._names]
             if known:
                 found[layer.name] = known[0]
         return found
@@ -98,21 +97,21 @@ def _shape(spec: InputSpec) -> List[int]:
 # the module
 
 
-def _function(model: ModelSpec, place: str) -> Callable[[], Any]:
-    """What `module:function` names: beside the config, beside its directory, in the working directory, or installed."""
+def _built(model: ModelSpec, place: str) -> Any:
+    """What `module:function` returns: beside the config, beside its folder, in the working directory, or installed."""
     module_name, _, name = model.reference.callable.partition(":")
     beside = model.path.resolve().parent
-    folders = [str(folder) for folder in (beside, beside.parent, Path.cwd())]
+    folders = list(dict.fromkeys(map(str, (beside, beside.parent, Path.cwd()))))
     if not name:
         raise UsageError(f"{place}: found '{module_name}', wanted module:function")
-    with _importable(folders):
+    with importable(module_name, folders):
         module = _foreign(f"{place}: import of {module_name}", lambda: _imported(module_name, folders, place))
-    function = getattr(module, name, None)
-    if not callable(function):
-        known = [word for word, value in vars(module).items() if callable(value)]
-        where = f"{module_name} ({getattr(module, '__file__', None) or 'a folder'})"
-        raise UsageError(f"{place}: no function '{name}' in {where}{did_you_mean(name, known)}")
-    return function
+        function = getattr(module, name, None)
+        if not callable(function):
+            known = [word for word, value in vars(module).items() if callable(value)]
+            where = f"{module_name} ({getattr(module, '__file__', None) or 'a folder'})"
+            raise UsageError(f"{place}: no function '{name}' in {where}{did_you_mean(name, known)}")
+        return _foreign(f"{place}: {model.reference.callable}()", function)
 
 
 def _imported(module_name: str, folders: List[str], place: str) -> ModuleType:
@@ -121,19 +120,8 @@ def _imported(module_name: str, folders: List[str], place: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something that it imports is not
-        looked = f"looked in {', '.join(dict.fromkeys(folders))}, and among what is installed"
+        looked = f"looked in {', '.join(folders)}, and among what is installed"
         raise UsageError(f"{place}: cannot import '{module_name}' ({error}) - {looked}") from error
-
-
-@contextlib.contextmanager
-def _importable(folders: List[str]) -> Iterator[None]:
-    """More folders to import from, for a while."""
-    before = list(sys.path)
-    sys.path[:0] = folders
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 # errors in it
@@ -168,78 +156,3 @@ def _place_in(error: BaseException) -> str:
 def _not_the_users() -> Tuple[str, ...]:
     files = (__file__, importlib.__file__, sys.modules["torch"].__file__)
     return ("<frozen importlib", *(f"{Path(file).parent}{os.sep}" for file in files if file))
-
-
-# its weights
-
-
-def _load(torch: ModuleType, module: Any, model: ModelSpec) -> None:
-    """Loads the state_dict of weights.path, strictly."""
-    place = f"{model.place('weights', 'path')}: weights.path"
-    path = model.weights_path
-    found = dict(_state_dicts(torch, _read(torch, path, place), "", _DEPTH))
-    stripped = {key: _stripped(state, model.weights.prefix) for key, state in found.items()}
-    state = _chosen(stripped, module, model, f"{place}: {path}")
-    kept = {name: each for name, each in state.items() if name in module.state_dict() or not _ignored(model, name)}
-    try:
-        missing, unused = module.load_state_dict(kept, strict=False)
-    except RuntimeError as error:
-        raise VerificationError(f"{place}: {path}: {str(error)}") from error
-    if missing or unused:
-        lists = [
-            f"{word} {', '.join(names[:5])}" for word, names in (("missing", missing), ("unused", unused)) if names
-        ]
-        fit = f"{path} does not fit {model.reference.callable}: {'; '.join(lists)}"
-        raise VerificationError(f"{place}: {fit} - is weights.prefix '{model.weights.prefix}' or weights.key wrong?")
-
-
-def _read(torch: ModuleType, path: Path, place: str) -> Any:
-    """The object of a file; tensors and plain values only, no code of a pickle is run."""
-    if not path.is_file():
-        raise UsageError(f"{place}: no file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return import_framework("safetensors.torch", place).load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        cure = "save model.state_dict() alone"
-        raise VerificationError(f"{place}: {path}: PyTorch refuses it: {first_line(error)} - {cure}") from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise VerificationError(f"{place}: {path} is damaged: {first_line(error)}") from error
-
-
-def _state_dicts(torch: ModuleType, node: Any, key: str, depth: int) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """Every dict with tensors in it, by the dotted keys that lead to it; the outermost is ''."""
-    if not isinstance(node, Mapping):
-        return
-    tensors = {name: value for name, value in node.items() if isinstance(value, torch.Tensor)}
-    if tensors:
-        yield key, tensors
-    for name, value in node.items() if depth else ():
-        if isinstance(name, str):
-            yield from _state_dicts(torch, value, f"{key}.{name}" if key else name, depth - 1)
-
-
-def _stripped(state: Dict[str, Any], prefix: str) -> Dict[str, Any]:
-    return {name[len(prefix) :] if name.startswith(prefix) else name: each for name, each in state.items()}
-
-
-def _ignored(model: ModelSpec, name: str) -> bool:
-    spellings = (name, model.weights.prefix + name)
-    return any(fnmatch.fnmatchcase(each, pattern) for each in spellings for pattern in model.weights.ignore)
-
-
-def _chosen(found: Dict[str, Dict[str, Any]], module: Any, model: ModelSpec, place: str) -> Dict[str, Any]:
-    """The state_dict of weights.key; without one, the only that shares names with the module."""
-    if model.weights.key is not None:
-        if model.weights.key not in found:
-            raise VerificationError(f"{place}: no tensors under weights.key '{model.weights.key}'; found {list(found)}")
-        return found[model.weights.key]
-    names = set(module.state_dict())
-    sharing = {key: state for key, state in found.items() if names & set(state)} or found
-    if len(sharing) != 1:
-        keys = ", ".join(f"'{key}'" for key in sharing) or "none"
-        raise VerificationError(
-            f"{place}: {len(sharing)} state_dicts in it ({keys}), wanted one - choose by weights.key"
-        )
-    return next(iter(sharing.values()))

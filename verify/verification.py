@@ -203,7 +203,8 @@ def _case(
     if candidate is not None and candidate.shape != others[layer.name].shape:
         candidate = None
     inputs = tuple(others[name] for name in layer.inputs)
-    return Case(layer, inputs, arrays, others[layer.name], readings(layer.name), candidate, others)
+    reference, stored = others[layer.name], readings(layer.name)
+    return Case(layer, inputs, arrays, reference, stored, candidate, others, definition.arrays)
 
 
 def worst_arrays(

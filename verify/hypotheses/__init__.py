@@ -32,8 +32,7 @@ HYPOTHESES: Dict[str, Tuple[Hypothesis, ...]] = {
     "dense": (kernels.kernel_readings, kernels.biases, activations.activated),
     "pooling": (
         windows.counting,
-        windows.usual_paddings,
-        windows.rounding_up,
+        windows.paddings_and_rounding,
         windows.unusual_paddings,
         windows.strides,
         windows.pooling_functions,
@@ -53,7 +52,7 @@ HYPOTHESES: Dict[str, Tuple[Hypothesis, ...]] = {
     "cast": (),
     "concatenation": (wiring.input_orders, arrangement.axes),
     "flatten": (arrangement.orders,),
-    "reshape": (arrangement.orders,),
+    "reshape": (arrangement.orders, arrangement.shapes),
     "transpose": (arrangement.transposes,),
     "squeeze": (),
     "padding": (arrangement.edges, arrangement.added_pixels),
@@ -65,5 +64,5 @@ HYPOTHESES: Dict[str, Tuple[Hypothesis, ...]] = {
 AT_FIRST: Hypothesis = wiring.unchanged
 """Of every layer, before its own: another layer is to blame."""
 
-AT_LAST: Tuple[Hypothesis, ...] = (wiring.other_inputs, activations.missing_before)
+AT_LAST: Tuple[Hypothesis, ...] = (wiring.other_inputs, kernels.other_kernels, activations.missing_before)
 """Of every layer, where none of its own explains it."""

@@ -7,6 +7,7 @@ from typing import Iterator, List, Optional, Tuple
 
 import numpy as np
 
+from spec.layers.arrangement import TO_NHWC
 from spec.layers.layer import axis_number, axis_numbers
 from verify.hypotheses.case import Case, Variant, say_keys, say_pair, with_keys
 
@@ -19,6 +20,15 @@ def orders(case: Case) -> Iterator[Variant]:
     now = case.layer.order or "NCHW"
     other = "NCHW" if now == "NHWC" else "NHWC"
     yield with_keys(case, f"order {now}, but order {other}", order=other)
+
+
+def shapes(case: Case) -> Iterator[Variant]:
+    """The reference's own: two axes exchanged, such as the groups of a channel shuffle and their channels."""
+    now = list(case.layer.target(case.inputs[0].shape))[1:]
+    row_major = TO_NHWC if case.layer.order == "NHWC" and case.reference.ndim == 4 else range(case.reference.ndim)
+    wanted = [case.reference.shape[axis] for axis in row_major][1:]
+    if wanted != now:
+        yield with_keys(case, f"shape {now}, but shape {wanted}", shape=tuple(wanted))
 
 
 def axes(case: Case) -> Iterator[Variant]:

@@ -23,6 +23,7 @@ class Case(NamedTuple):
         readings: other ways to read its parameters.
         candidate: what it made of the inputs; None where it does not take their shapes, or makes another shape.
         others: the reference's tensors by our names: what the layer might have read instead.
+        stored: every layer's parameters by layer and role: what it might have got instead.
     """
 
     layer: Any
@@ -32,6 +33,7 @@ class Case(NamedTuple):
     readings: Readings
     candidate: Optional[np.ndarray] = None
     others: Mapping[str, np.ndarray] = {}
+    stored: Mapping[Tuple[str, str], np.ndarray] = {}
 
 
 class Variant(NamedTuple):

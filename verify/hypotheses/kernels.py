@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Iterator
 
 import numpy as np
 
 from verify.hypotheses.case import Case, Variant, say_numbers, with_arrays, with_inputs
 
+KERNELS = 32
+"""Kernels of other layers tried."""
+
 
 def kernel_readings(case: Case) -> Iterator[Variant]:
     """The kernel's stored axes named in another order, or turned by 180 degrees."""
     for says, array in case.readings("kernel"):
         yield with_arrays(case, f"kernel {says}", kernel=array)
+
+
+def other_kernels(case: Case) -> Iterator[Variant]:
+    """Another layer's kernel of the same shape: two scopes exchanged."""
+    own = case.arrays.get("kernel")
+    alike = (
+        (layer, array)
+        for (layer, role), array in case.stored.items()
+        if role == "kernel" and layer != case.layer.name and own is not None and array.shape == own.shape
+    )
+    for layer, array in islice(alike, KERNELS):
+        asks = "are two scopes exchanged?"
+        yield with_arrays(case, f"its own kernel, but that of {layer}", kernel=array)._replace(asks=asks)
 
 
 def slope_readings(case: Case) -> Iterator[Variant]:

@@ -18,21 +18,38 @@ def usual_paddings(case: Case) -> Iterator[Variant]:
 
 
 def unusual_paddings(case: Case) -> Iterator[Variant]:
-    """SAME lower, and every number up to half the window, on both sides or one more on one."""
+    """SAME lower, every number up to half the window on both sides, then one more on one.
+
+    Where the stride leaves pixels over, several of them agree: frameworks pad on both sides alike or as SAME says.
+    """
     return _other_paddings(case, _unusual(case.layer), _usual(case.layer))
 
 
+def paddings_and_rounding(case: Case) -> Iterator[Variant]:
+    """Who writes SAME or VALID takes his model from TensorFlow; who writes numbers, from where a size may round up."""
+    ways = [usual_paddings, rounding_up] if isinstance(case.layer.padding, str) else [rounding_up, usual_paddings]
+    for way in ways:
+        yield from way(case)
+
+
 def _other_paddings(case: Case, paddings: Iterable[Padding], tried: Iterable[Padding]) -> Iterator[Variant]:
-    """Each that comes to other pixels than the layer's own and than those before it."""
+    """Each that comes to other pixels than the layer's own and than those before it.
+
+    An average that differs in nothing but in counting its padding is said by `counting`.
+    """
     now = _pixels(case, {})
     seen = [now, *(_pixels(case, keys) for padding in tried for keys, _ in _with_padding(case.layer, padding))]
     for padding in paddings:
         for keys, words in _with_padding(case.layer, padding):
             pixels = _pixels(case, keys)
-            if pixels is not None and pixels not in seen:
+            if pixels is not None and pixels not in seen and not _same_sides(case.layer, pixels, now):
                 seen.append(pixels)
                 says = f"padding {_say(case.layer.padding, now)}, but {_say(padding, pixels)}{words}"
                 yield with_keys(case, says, **keys)
+
+
+def _same_sides(layer: Any, one: Any, other: Any) -> bool:
+    return layer.type == "pooling" and other is not None and one[:2] == other[:2]
 
 
 def _usual(layer: Any) -> List[Padding]:
@@ -41,10 +58,10 @@ def _usual(layer: Any) -> List[Padding]:
 
 
 def _unusual(layer: Any) -> List[Padding]:
-    paddings: List[Padding] = ["same_lower"]
-    for p in range(max(_halves(layer)) + 2):
-        paddings += [((p, p), (p, p)), ((p, p + 1), (p, p + 1)), ((p + 1, p), (p + 1, p))]
-    return paddings
+    sizes = range(max(_halves(layer)) + 2)
+    symmetric = [((p, p), (p, p)) for p in sizes]
+    uneven = [(sides, sides) for p in sizes for sides in ((p, p + 1), (p + 1, p))]
+    return ["same_lower", *symmetric, *uneven]
 
 
 def _halves(layer: Any) -> Tuple[int, int]:
@@ -59,9 +76,11 @@ def _halves(layer: Any) -> Tuple[int, int]:
 def _with_padding(layer: Any, padding: Padding) -> List[Tuple[Keys, str]]:
     """The keys that go with another padding, each with words: how an average counts it, PyTorch's output_padding."""
     if layer.type == "pooling" and layer.function == "average":
-        ways = [({"count_padding": False}, ""), ({"count_padding": True}, ", counted,")]
+        uncounted = ", not counted," if layer.count_padding else ""
+        ways = [({"count_padding": False}, uncounted), ({"count_padding": True}, ", counted,")]
     elif layer.type == "deconvolution":
-        ways = [({"output_padding": (0, 0)}, ""), ({"output_padding": (1, 1)}, " and output_padding 1")]
+        without = " and output_padding 0" if any(layer.output_padding) else ""
+        ways = [({"output_padding": (0, 0)}, without), ({"output_padding": (1, 1)}, " and output_padding 1")]
         ways = ways[:1] if isinstance(padding, str) else ways
     else:
         ways = [({}, "")]
