@@ -66,10 +66,26 @@ def test_fused_activations_have_two_tensors(file, tmp_path):
     assert_close(activations.arrays["conv"], np.asarray(linear).transpose(0, 3, 1, 2))
     assert_close(activations.arrays["conv/relu"], np.asarray(linear).clip(0).transpose(0, 3, 1, 2))
     assert (activations.arrays["conv"] < 0).any()
+    assert activations.functions == {"conv/relu": "relu"}
     assert_close(activations.arrays["fc/softmax"], np.asarray(model(image)))
     exponentials = np.exp(activations.arrays["fc"] - activations.arrays["fc"].max())
     assert_close(activations.arrays["fc/softmax"], exponentials / exponentials.sum())
     assert "Keras 3" in activations.title and file in activations.title
+
+
+@pytest.mark.parametrize(
+    "layer, word",
+    [
+        (keras.layers.ReLU(), "relu"), (keras.layers.ReLU(max_value=6), "relu6"), (keras.layers.ReLU(20.0), None),
+        (keras.layers.ReLU(negative_slope=0.1), None), (keras.layers.Activation("relu6"), "relu6"),
+        (keras.layers.Dense(3, activation="relu"), "relu"), (keras.layers.Dense(3), None),
+        (keras.layers.Softmax(), None),
+    ],
+)  # fmt: skip
+def test_a_layer_that_ends_in_relu_or_relu6(layer, word):
+    from verify.keras_reference import _function
+
+    assert _function(layer) == word
 
 
 def test_the_model_is_left_as_it_was(tmp_path):

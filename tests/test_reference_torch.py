@@ -79,8 +79,14 @@ def network(folder: Path, source: str = SOURCE):
     return randomise_torch(scope["build"]()), name
 
 
-def case(folder: Path, weights: str = "path: ../net.pth", function: str = "build", layers: List[str] = LAYERS) -> Case:
-    module, name = network(folder)
+def case(
+    folder: Path,
+    weights: str = "path: ../net.pth",
+    function: str = "build",
+    layers: List[str] = LAYERS,
+    source: str = SOURCE,
+) -> Case:
+    module, name = network(folder, source)
     if not list(folder.glob("net.*")):
         torch.save(module.state_dict(), folder / "net.pth")
     path = folder / "configs" / "net.yaml"
@@ -103,6 +109,14 @@ def test_every_layer_has_its_tensor(tmp_path):
     order = [":relu", "block.conv1", "block.bn1", "block.relu#1", "block:add", "block.relu#2", "block", ":view", "fc"]
     assert found.reference.names() == ["conv", *order]
     assert "PyTorch" in found.reference.title and "net.pth" in found.reference.title
+
+
+def test_relu_and_relu6_are_known_by_module_and_by_function(tmp_path):
+    source = SOURCE.replace("functional.relu(self.conv(x), inplace=True)", "functional.relu6(self.conv(x))")
+    reference = case(tmp_path, source=source).reference
+    assert {name: reference.function(name) for name in ("block.relu#1", ":relu6", "block:add", "fc", "block")} == {
+        "block.relu#1": "relu", ":relu6": "relu6", "block:add": None, "fc": None, "block": None,
+    }  # fmt: skip
 
 
 def test_what_is_overwritten_in_place_is_kept(tmp_path):

@@ -14,7 +14,7 @@ from commands.configs import load_graph
 from commands.testing import compare_layers
 from tests.small_models import graph_of
 from verify.report import verdict_lines
-from verify.unseen import louder_layers, quiet_layers, unseen
+from verify.unseen import ALIKE, louder_layers, other_function, quiet_layers, unseen
 
 TWO_RELUS = [
     ("activation", {"name": "first", "function": "relu6"}),
@@ -52,6 +52,28 @@ def test_a_louder_input_that_a_clamp_holds_down_is_no_advice():
     [left] = [note for note in notes if "not told apart" in note]
     assert "in 1 of 2 layers neither this input nor one 32 times as loud reaches a value above 6 (second)" in left
     assert "--input" not in left
+
+
+@pytest.mark.parametrize("functions, told", [({"second": "relu"}, True), ({"first": "relu6"}, False), ({}, False)])
+def test_the_references_own_word_tells_them_apart_too(functions, told):
+    graph, usual, loud = two_relus(), filled(image=6, first=5), filled(image=192, first=6)
+    notes = list(unseen(graph, quiet_layers(graph, usual), usual, loud, functions))
+    assert ("relu and relu6 are told apart in 1 of 2 layers by the reference's own word alone" in notes) == told
+    assert any("not told apart" in note for note in notes) != told
+    assert any("by an input 32 times as loud" in note for note in notes)  # of the first
+
+
+@pytest.mark.parametrize(
+    "name, theirs, words",
+    [
+        ("first", "relu", "the function is relu6, the reference's is relu"),
+        ("second", "relu6", "the function is relu, the reference's is relu6"),
+        ("first", "relu6", ""), ("curve", "relu", ""), ("second", None, ""),
+    ],
+)  # fmt: skip
+def test_another_function_of_the_reference_is_a_problem_whatever_the_numbers(name, theirs, words):
+    [layer] = [layer for layer in two_relus().layers if layer.name == name]
+    assert other_function(layer, {name: theirs} if theirs else {}) == words
 
 
 def test_where_all_saw_values_above_6_nothing_is_said():
@@ -190,9 +212,15 @@ def test_a_louder_input_tells_relu_from_relu6(source, layer, request):
     assert "function relu, but function relu6 agrees" in wrong.first_bad.diagnosis[0]
 
 
-def test_an_input_of_the_users_own_is_the_only_one(clamped):
-    found = compare_layers(clamped("relu"), input="random:1", backend="tensorrt_rtx")
-    assert found.passed and "relu and relu6 not told apart: in 1 of 1 layers" in found.notes[0]
+@pytest.mark.parametrize("source, layer", [("clamped", "2"), ("bytes_config", "relu")])
+def test_an_input_of_the_users_own_is_the_only_one_and_the_reference_has_a_word(source, layer, request):
+    """No louder one is run; what the operation is called tells what the numbers do not."""
+    config = request.getfixturevalue(source)
+    right, wrong = (compare_layers(config(name), input="random:1", backend="tensorrt_rtx") for name in ALIKE[::-1])
+    assert right.passed
+    assert right.notes == ("relu and relu6 are told apart in 1 of 1 layers by the reference's own word alone",)
+    assert wrong.first_bad.layer == layer and wrong.first_bad.accumulated.passed
+    assert wrong.first_bad.problem == "the function is relu, the reference's is relu6"
 
 
 PLAIN = """

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import (
     Any,
@@ -76,6 +77,10 @@ class KerasReference(Reference):
     def shape(self, name: str) -> Optional[Tuple[int, ...]]:
         call, part = self._names[name]
         return _shape(call.outputs[part]) if isinstance(part, int) else None
+
+    def function(self, name: str) -> Optional[str]:
+        call, part = self._names[name]
+        return _function(call.layer) if isinstance(part, int) else None
 
     def takes(self, name: str) -> Tuple[Optional[Tuple[int, ...]], str]:
         tensor = self._inputs[name]
@@ -147,6 +152,16 @@ def _fused(layer: Any) -> bool:
     """Whether a layer with a kernel applies an activation other than linear."""
     function = getattr(layer, "activation", None)
     return any(hasattr(layer, key) for key in _KERNELS) and getattr(function, "__name__", "linear") != "linear"
+
+
+def _function(layer: Any) -> Optional[str]:
+    """relu or relu6, where that is what a layer ends with."""
+    if type(layer).__name__ == "ReLU":
+        plain = not layer.threshold and not layer.negative_slope
+        most = math.inf if layer.max_value is None else float(layer.max_value)  # an array in Keras 2
+        return {math.inf: "relu", 6.0: "relu6"}.get(most) if plain else None
+    name = getattr(getattr(layer, "activation", None), "__name__", None)
+    return name if name in ("relu", "relu6") else None
 
 
 # behind the name of a layer -> which layers have such a tensor, and how it is computed from what the layer reads

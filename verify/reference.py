@@ -58,6 +58,10 @@ class Reference:
         """A tensor's, in its own layout; -1 where free, None where unknown."""
         return None
 
+    def function(self, name: str) -> Optional[str]:
+        """`relu` or `relu6` where that makes a tensor, which numbers up to 6 do not tell; else None."""
+        return None
+
     def takes(self, name: str) -> Tuple[Optional[Tuple[int, ...]], str]:
         """Shape, -1 where free, None where unknown, and dtype that the source model takes for our input `name`."""
         raise NotImplementedError
@@ -183,13 +187,14 @@ def reference_activations(
     found = reference.activations(fed, list(dict.fromkeys(names.values())))
     at_input = input_tensors(model, graph, inputs)
     arrays, titles = {}, {}
+    functions = {name: function for name, theirs in names.items() if (function := reference.function(theirs))}
     for name in graph.made:
         if name in names:
             arrays[name] = _ours(graph, reference, name, found[names[name]])
             titles[name] = reference.original(names[name])
         elif name in at_input:
             arrays[name], titles[name] = at_input[name]
-    return Activations(arrays, titles, inputs, reference.title, input_title)
+    return Activations(arrays, titles, inputs, reference.title, input_title, functions)
 
 
 def _ours(graph: Graph, reference: Reference, name: str, array: np.ndarray) -> np.ndarray:

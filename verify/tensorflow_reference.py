@@ -61,6 +61,9 @@ class TensorFlowReference(Reference):
     def shape(self, name: str) -> Optional[Tuple[int, ...]]:
         return _shape(self._tensors[name])
 
+    def function(self, name: str) -> Optional[str]:
+        return {"Relu": "relu", "Relu6": "relu6"}.get(self._tensors[name].op.type)
+
     def casts(self, name: str) -> bool:
         return all(op.type == "Cast" for op in self._inputs[name].consumers())
 

@@ -61,6 +61,14 @@ class TorchReference(Reference):
     def shape(self, name: str) -> Optional[Tuple[int, ...]]:
         return self._shapes[self._names[name]]
 
+    def function(self, name: str) -> Optional[str]:
+        """By the class of the module itself, or the function's name; a Hardtanh is neither."""
+        path, _, function = self._names[name].name.partition(":")
+        if function:
+            return function if function in ("relu", "relu6") else None
+        nn = self._torch.nn
+        return {nn.ReLU: "relu", nn.ReLU6: "relu6"}.get(type(self._module.get_submodule(path)))
+
     def takes(self, name: str) -> Tuple[Optional[Tuple[int, ...]], str]:
         """Modules do not say; their weights are float32."""
         return None, "float32"

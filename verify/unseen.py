@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -20,6 +21,7 @@ ALIKE = ("relu", "relu6")
 SHOWN = 5
 """Layers named; the others are counted."""
 
+ABOVE_6 = "a value above 6"
 ZEROS = "anything but zeros"
 
 Arrays = Mapping[str, np.ndarray]
@@ -78,13 +80,28 @@ def _bounds(layer: Activation) -> Tuple[Optional[float], Optional[float]]:
     return None, 6.0 if layer.function in ALIKE else None
 
 
-def unseen(graph: Graph, quiet: Lacking, usual: Arrays, loud: Optional[Arrays] = None) -> Iterator[str]:
+def other_function(layer: Layer, functions: Mapping[str, str]) -> str:
+    """A sentence where the reference has relu6 for our relu, or relu for relu6, whatever the numbers; else nothing."""
+    theirs = functions.get(layer.name)
+    if not isinstance(layer, Activation) or layer.function not in ALIKE or theirs in (None, layer.function):
+        return ""
+    return f"the function is {layer.function}, the reference's is {theirs}"
+
+
+def unseen(
+    graph: Graph,
+    quiet: Lacking,
+    usual: Arrays,
+    loud: Optional[Arrays] = None,
+    functions: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[str]:
     """Sentences on what is shown by a louder input alone, and on what not even so.
 
     Args:
         quiet: `quiet_layers` of the usual input.
         usual: the reference's tensors and the inputs, by our names.
         loud: the same on a louder input, of the quiet layers at least.
+        functions: relu or relu6 by layer, where the reference says which.
     """
     told = louder_layers(graph, quiet, loud) if loud is not None else ()
     better = quiet_layers(graph, loud) if loud is not None else {}
@@ -95,7 +112,12 @@ def unseen(graph: Graph, quiet: Lacking, usual: Arrays, loud: Optional[Arrays] =
     tried = "this input reaches no value"
     if loud is not None:
         tried = f"neither this input nor one {LOUDER} times as loud reaches a value"
-    yield from _alike(graph, quiet, still, clamp, tried, cure)
+    alike = _activations(graph, ALIKE)
+    named = [name for name in alike if name in functions and ABOVE_6 in still.get(name, ())]
+    if named:
+        yield f"relu and relu6 are told apart in {len(named)} of {len(alike)} layers by the reference's own word alone"
+    quiet, still = (_without(named, facts) for facts in (quiet, still))
+    yield from _alike(graph, quiet, still, clamp, f"{tried} above 6", cure)
     yield from _clipped(graph, quiet, still, cure)
     silent = [name for name, lacking in still.items() if ZEROS in lacking]
     if silent:
@@ -104,15 +126,20 @@ def unseen(graph: Graph, quiet: Lacking, usual: Arrays, loud: Optional[Arrays] =
         yield f"{_listed(silent)} {verb} only zeros on this input{louder}: that proves no kernel; another --input may"
 
 
+def _without(named: Sequence[str], facts: Lacking) -> Lacking:
+    """What is lacking but values above 6 in layers whose function the reference names."""
+    return {name: [each for each in found if name not in named or each != ABOVE_6] for name, found in facts.items()}
+
+
 def _alike(graph: Graph, quiet: Lacking, still: Lacking, clamp: str, tried: str, cure: str) -> Iterator[str]:
     """relu and relu6: told apart by values above 6."""
-    names, wanted = _activations(graph, ALIKE), "a value above 6"
-    before, left = ([name for name in names if wanted in facts.get(name, ())] for facts in (quiet, still))
+    names = _activations(graph, ALIKE)
+    before, left = ([name for name in names if ABOVE_6 in facts.get(name, ())] for facts in (quiet, still))
     if len(before) > len(left):
         loud = f"in {len(before) - len(left)} of {len(names)} layers"
         yield f"relu and relu6 are told apart {loud} by an input {LOUDER} times as loud{clamp}"
     if left:
-        where = f"in {len(left)} of {len(names)} layers {tried} above 6"
+        where = f"in {len(left)} of {len(names)} layers {tried}"
         yield f"relu and relu6 not told apart: {where} ({_listed(left)}){cure}"
 
 

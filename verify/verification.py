@@ -7,6 +7,7 @@ inputs -> interpreter, all layers ─────────────┴─>
 from __future__ import annotations
 
 from functools import partial
+from types import MappingProxyType
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from verify.compare import Comparison, Difference, LayerRow, Tolerance, differen
 from verify.diagnose import diagnose
 from verify.hypotheses import Case, Readings
 from verify.rounding import rounding_notes, with_rounding
-from verify.unseen import louder_layers, quiet_layers, reads_zeros, unseen
+from verify.unseen import louder_layers, other_function, quiet_layers, reads_zeros, unseen
 
 DIAGNOSED = 3
 """Layers failing by themselves that are diagnosed, the first ones: what comes later is often their echo."""
@@ -36,6 +37,7 @@ class Activations(NamedTuple):
         inputs: what it was fed, by input name, as the engine takes it.
         title: what the reference is, for people.
         input_title: where the input came from, for people.
+        functions: `relu` or `relu6` by our tensor name, where the reference says that it is that.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -43,6 +45,7 @@ class Activations(NamedTuple):
     inputs: Mapping[str, np.ndarray]
     title: str
     input_title: str
+    functions: Mapping[str, str] = MappingProxyType({})
 
     @property
     def tensors(self) -> Dict[str, np.ndarray]:
@@ -100,7 +103,7 @@ def verify(
     rows = with_rounding(rows, ours, activations.arrays, partial(_exact, definition, activations.inputs))
     candidate = f"the network definition of {tensorrt.title}, run on the CPU in float32"
     sources = (candidate, activations.title, activations.input_title)
-    hidden = unseen(graph, quiet, activations.tensors, None if loud is None else loud.tensors)
+    hidden = unseen(graph, quiet, activations.tensors, None if loud is None else loud.tensors, activations.functions)
     notes = (*_inner_outputs(graph, activations), *choice_notes(rows), *rounding_notes(rows), *hidden)
     comparison = Comparison(graph.name, *sources, tolerance, tuple(rows), notes)
     return Verification(comparison, worst_arrays(comparison, ours, activations))
@@ -168,7 +171,7 @@ def _rows(
         isolated, isolated_problem = None, alone.problem
         if not alone.problem:
             isolated, isolated_problem = _difference(alone.arrays[name], given.arrays[name], tolerance)
-        problem = isolated_problem or problem
+        problem = isolated_problem or problem or other_function(layer, activations.functions)
         yield row._replace(isolated=isolated, accumulated=accumulated, problem=problem, unfed=unfed)
 
 
