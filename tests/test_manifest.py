@@ -9,10 +9,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 
@@ -111,15 +112,21 @@ def test_where_one_cannot_be_replaced_all_stand_as_they_stood(tmp_path, folder, 
     assert contents_of(tmp_path) == {name: content for name, content in before.items() if name != folder}
 
 
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder that every user may go into, which the folders of pytest are not."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
 @pytest.mark.parametrize("manifest_is_a_folder", [False, True])
-def test_files_of_somebody_else_are_replaced_or_put_back(tmp_path, manifest_is_a_folder):
+def test_files_of_somebody_else_are_replaced_or_put_back(open_to_all, manifest_is_a_folder):
     """Linux refuses another user's file a second name (fs.protected_hardlinks); the folder's owner may rename it."""
-    folder = tmp_path / "out"
-    folder.mkdir()
+    folder = open_to_all / "out"
+    folder.mkdir(mode=0o755)
     for name, content in OLD.items():
         (folder / name).write_bytes(content)
-    for above in (folder, *list(folder.parents)[:3]):
-        above.chmod(0o755)
     os.chown(folder, NOBODY, NOBODY) if os.geteuid() == 0 else None
     if manifest_is_a_folder:
         (folder / "net.plan.json").unlink()
