@@ -32,8 +32,10 @@ SOURCES = Path(__file__).resolve().parents[1] / "samples"
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small bundle, written once; nobody changes it."""
     from tests.bundles import write_small_bundle
+    from tests.own_logging import restored
 
-    return write_small_bundle(tmp_path_factory.mktemp("small"))
+    with restored():
+        return write_small_bundle(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture

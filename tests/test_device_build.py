@@ -28,6 +28,7 @@ from run import main
 from spec.errors import PlanError, TensorRTError, UsageError, VerificationError
 from tests.backends import rtx
 from tests.bundles import SAMPLES, WEIGHTS, resealed, with_tensor, write_small_bundle
+from tests.own_logging import own_logging  # noqa: F401
 from tests.small_models import load_text, random_arrays
 
 FRAMEWORKS = ("tensorflow", "keras", "tf_keras", "torch", "h5py", "google.protobuf", "safetensors", "rich")

@@ -11,6 +11,7 @@ import yaml
 import run
 from spec.layer_page import COMMON, layer_page
 from spec.layers import LAYERS
+from tests.own_logging import own_logging  # noqa: F401
 
 PAGE = layer_page()
 

@@ -239,3 +239,10 @@ def test_nothing_on_the_device_is_newer_than_python_3_8():
         if getattr(call.func, "id", None) == "zip" and any(key.arg == "strict" for key in call.keywords):
             wrong.append((path, call))
     assert places(wrong) == []
+
+
+def test_tests_that_run_the_command_line_give_pytest_its_logging_back():
+    """Else a later test of the same process writes to a stream that is closed, and says so."""
+    sources = {path.name: path.read_text() for path in (ROOT / "tests").glob("test_*.py")}
+    runs = [name for name, text in sources.items() if "\nimport run\n" in text or "\nfrom run import " in text]
+    assert len(runs) > 20 and [name for name in runs if "import own_logging" not in sources[name]] == []
