@@ -21,7 +21,7 @@ said. A number may be a fraction, `1/127.5`; axes are n, c, h, w or numbers. Thi
 """
 
 EXAMPLE = """
-A block of MobileNetV2 from torchvision, with its names; an average over the whole image and the classifier behind it:
+Some rows of torchvision's MobileNetV2, with its names: an expansion, a depthwise convolution, a residual sum, the end:
 
 ```yaml
   - convolution: {name: features.2.conv.0.0, filters: 96, kernel: 1, padding: valid, bias: false}

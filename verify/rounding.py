@@ -3,7 +3,7 @@
     image ─ our layers in float32 ─┐ lost
     image ─ our layers in float64 ─┴─ the reference: as near as ROUNDINGS times what is lost ─> passes
 
-A deep network with batch norm loses 1e-5 of max|r| and more: PyTorch's own float32 lies as far from its float64.
+A deep network with batch norm may lose 1e-5 of max|r| and more, in the framework as here (benchmarks/rounding.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from verify.compare import LayerRow
 from verify.difference import is_whole
 
 ROUNDINGS = 3
-"""In mobilenet_v2, densenet121, shufflenet_v2 and googlenet the reference is up to 1.8 times as far off as we are."""
+"""In mobilenet_v2, densenet121, shufflenet_v2 and googlenet the reference is up to 1.8 times as far off as we are:
+benchmarks/results/rounding.json."""
 
 Exact = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 
